@@ -1,0 +1,1 @@
+"""Losses, optimisers, checkpoints and the training loop."""

@@ -1,0 +1,104 @@
+"""Optimisers with a learning rate of the encoder's own, and learning rates over the steps."""
+
+import math
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from busi_tune.config import OptimizerConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+    """Build the optimiser over groups of the model's trainable parameters.
+
+    Parameters of `model.encoder`, where a model has one, learn at `lr * encoder_lr_factor`. adamw
+    decays neither biases nor norm layers (tensors of one dimension), as is usual for its decoupled
+    decay; adam and sgd add the L2 penalty to every parameter.
+
+    Args:
+        model: the bare network, outside any DistributedDataParallel.
+        config: optimiser, rates and decay.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+    check_optimizer(config)
+    groups = _parameter_groups(model, config)
+    if config.name == "adam":
+        return Adam(groups, lr=config.lr)
+    if config.name == "adamw":
+        return AdamW(groups, lr=config.lr)
+    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def check_optimizer(config: OptimizerConfig) -> None:
+    """Refuse settings out of their range.
+
+    Raises:
+        ValueError: a rate, decay or momentum is out of range, or the optimiser's name unknown.
+    """
+    if config.name not in ("adam", "adamw", "sgd"):
+        raise ValueError(f"optimizer.name must be adam, adamw or sgd, got {config.name}")
+    if config.schedule not in ("constant", "cosine"):
+        raise ValueError(f"optimizer.schedule must be constant or cosine, got {config.schedule}")
+    if not 0 < config.lr < math.inf:
+        raise ValueError(f"optimizer.lr must be above 0, got {config.lr}")
+    for name in ("encoder_lr_factor", "weight_decay", "warmup_epochs"):
+        value = getattr(config, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"optimizer.{name} must be 0 or more, got {value}")
+    if not 0 <= config.momentum < 1:
+        raise ValueError(f"optimizer.momentum must lie in [0, 1), got {config.momentum}")
+
+
+def build_schedule(
+    optimizer: Optimizer, config: OptimizerConfig, steps_per_epoch: int, epochs: int
+) -> LambdaLR:
+    """Build the learning rate's course; step it after every optimiser step.
+
+    Args:
+        optimizer: from `build_optimizer`; its groups keep their ratio.
+        config: schedule and warm-up.
+        steps_per_epoch: optimiser steps of an epoch, after accumulation.
+        epochs: length of the whole training.
+
+    Raises:
+        ValueError: the warm-up is as long as the training.
+    """
+    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+    total_steps = epochs * steps_per_epoch
+    if warmup_steps and warmup_steps >= total_steps:
+        raise ValueError(
+            f"optimizer.warmup_epochs must be below training.epochs = {epochs}, got "
+            f"{config.warmup_epochs}"
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if config.schedule == "constant":
+            return 1.0
+        progress = (step - warmup_steps) / (total_steps - warmup_steps)
+        # A step beyond the last must not climb again.
+        return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+    return LambdaLR(optimizer, factor)
+
+
+def _parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:
+    encoder = getattr(model, "encoder", None)
+    in_encoder = {id(parameter) for parameter in encoder.parameters()} if encoder else set()
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            decayed = config.name != "adamw" or parameter.ndim > 1
+            groups.setdefault((id(parameter) in in_encoder, decayed), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.lr * (config.encoder_lr_factor if encoder_group else 1.0),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (encoder_group, decayed), parameters in groups.items()
+    ]
