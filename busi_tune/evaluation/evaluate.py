@@ -46,8 +46,8 @@ def evaluate(
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
 
     Returns:
-        A row per image in the order of `indices`: image, label, height, width, counts and metrics
-        in original pixels, and the counts at training size with the ending `_resized`.
+        A row per image in the order of `indices`: image, label, group, height, width, counts and
+        metrics in original pixels, and the counts at training size with the ending `_resized`.
     """
     if predictions is not None:
         predictions.mkdir(parents=True, exist_ok=True)
@@ -98,8 +98,8 @@ def _evaluate_image(
     name = images.names[index]
     if folder is not None:
         Image.fromarray(levels[0, 0].cpu().numpy()).save(folder / f"{name}.png")
-    row: Row = {"image": name, "label": images.labels[index], "height": height, "width": width}
-    return row | _named(counts)
+    row: Row = {"image": name, "label": images.labels[index], "group": images.groups[index]}
+    return row | {"height": height, "width": width} | _named(counts)
 
 
 def _named(counts: Sequence[int], ending: str = "") -> Row:

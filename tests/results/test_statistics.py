@@ -1,0 +1,73 @@
+import math
+
+import numpy as np
+import pytest
+
+from busi_tune.results.statistics import bootstrap_means, summarise
+
+
+def test_mean_and_sd_are_those_over_images() -> None:
+    values = np.random.default_rng(0).random((50, 3))
+    for column, summary in zip(values.T, summarise(values), strict=True):
+        assert summary.num_images == 50
+        assert summary.mean == pytest.approx(column.mean())
+        assert summary.sd == pytest.approx(column.std(ddof=1))
+        assert summary.low < summary.mean < summary.high
+
+
+def test_interval_is_near_the_normal_one_for_many_images() -> None:
+    values = np.random.default_rng(0).normal(size=(2000, 1))
+    (summary,) = summarise(values)
+    half = 1.96 * summary.sd / math.sqrt(2000)
+    assert summary.low == pytest.approx(summary.mean - half, abs=0.05 * half)
+    assert summary.high == pytest.approx(summary.mean + half, abs=0.05 * half)
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        (summary,) = summarise(generator.beta(4, 1, size=(80, 1)), num_resamples=500)
+        covered += summary.low <= 0.8 <= summary.high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_interval_over_groups_covers_where_the_one_over_images_does_not() -> None:
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(60), 5)
+    covered = {"groups": 0, "images": 0}
+    for _ in range(200):
+        values = (generator.normal(size=60)[groups] + 0.2 * generator.normal(size=300))[:, None]
+        for name, given in (("groups", groups), ("images", None)):
+            (summary,) = summarise(values, given, num_resamples=400)
+            covered[name] += summary.low <= 0 <= summary.high
+    assert covered["groups"] / 200 >= 0.9
+    assert covered["images"] / 200 <= 0.75
+
+
+def test_groups_of_one_image_each_change_nothing() -> None:
+    values = np.random.default_rng(0).random((30, 2))
+    assert summarise(values) == summarise(values, [f"{index:02}" for index in range(30)])
+
+
+def test_a_large_group_weighs_by_its_images() -> None:
+    values = np.array([[1.0], [1.0], [1.0], [0.0]])
+    means = bootstrap_means(values, ["a", "a", "a", "b"], num_resamples=200, seed=0)
+    assert set(np.unique(means)) == {0.0, 0.75, 1.0}
+
+
+def test_same_seed_same_interval() -> None:
+    values = np.random.default_rng(0).random((30, 1))
+    assert summarise(values, seed=1) == summarise(values, seed=1) != summarise(values, seed=2)
+
+
+def test_no_images_give_no_figures() -> None:
+    (summary,) = summarise(np.zeros((0, 1)))
+    assert summary.num_images == 0
+    assert math.isnan(summary.mean) and math.isnan(summary.low)
+
+
+def test_one_image_has_a_mean_and_no_spread() -> None:
+    (summary,) = summarise([[0.5]])
+    assert (summary.mean, summary.low, summary.high) == (0.5, 0.5, 0.5)
+    assert math.isnan(summary.sd)
