@@ -1,0 +1,177 @@
+"""Hold-out and k folds over whole groups, stratified by class, and their manifest."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from busi_tune.data.busi import quote
+from busi_tune.data.cache import ImageSet
+from busi_tune.run_directory import write_json
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint parts of an image set: sorted int64 indices."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def make_holdout(labels: Sequence[str], groups: Sequence[str], seed: int) -> Split:
+    """Split 8:1:1, the report's protocol, over whole groups and stratified by class.
+
+    Args:
+        labels: Class of each image.
+        groups: Group of each image; a group stays in one part.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: There are fewer than three groups.
+    """
+    everything = np.arange(len(labels))
+    test = _draw_tenth(everything, labels, groups, seed)
+    rest = np.setdiff1d(everything, test)
+    validation = _draw_tenth(rest, labels, groups, seed)
+    return Split(np.setdiff1d(rest, validation), validation, test)
+
+
+def make_folds(
+    labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int
+) -> list[Split]:
+    """Split into folds: each is the test part once, a tenth of the rest validates.
+
+    Args:
+        labels: Class of each image.
+        groups: Group of each image; a group stays in one part.
+        num_folds: Number of folds, from 2 to the groups of the smallest class.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: The number of folds is too small or too large.
+    """
+    _check_num_folds(labels, groups, num_folds)
+    everything = np.arange(len(labels))
+    splits = []
+    for test in _draw_parts(everything, labels, groups, num_folds, seed):
+        rest = np.setdiff1d(everything, test)
+        validation = _draw_tenth(rest, labels, groups, seed)
+        splits.append(Split(np.setdiff1d(rest, validation), validation, test))
+    return splits
+
+
+def _check_num_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int) -> None:
+    if num_folds < 2:
+        raise ValueError(f"kfold.num_folds must be at least 2, got {num_folds}")
+    members: dict[str, set[str]] = {label: set() for label in sorted(set(labels))}
+    for label, group in zip(labels, groups, strict=True):
+        members[label].add(group)
+    smallest = min(members, key=lambda label: len(members[label]))
+    largest = len(members[smallest])
+    if num_folds > largest:
+        num_images = list(labels).count(smallest)
+        remedy = f"{largest} is the largest that works" if largest > 1 else "leave the class out"
+        raise ValueError(
+            f"kfold.num_folds must be at most the groups of every class, got {num_folds}: class "
+            f"{smallest} has {num_images} images in {largest} groups; {remedy}"
+        )
+
+
+def _draw_tenth(
+    indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], seed: int
+) -> np.ndarray:
+    """Draw whole groups, as near to a tenth of every class as they allow."""
+    num_groups = len({groups[index] for index in indices})
+    if num_groups < 2:
+        raise ValueError(
+            f"train, validation and test need an image group each, got {len(set(groups))} groups"
+        )
+    chosen = np.asarray(labels)[indices]
+    names, counts = np.unique(chosen, return_counts=True)
+    parts = _draw_parts(indices, labels, groups, min(10, num_groups, int(counts.max())), seed)
+
+    def distance(part: np.ndarray) -> float:
+        found = np.array([(np.asarray(labels)[part] == name).sum() for name in names])
+        return float(np.abs(found / counts - 0.1).sum()) if 0 < len(part) < len(indices) else np.inf
+
+    return min(parts, key=distance)
+
+
+def _draw_parts(
+    indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], num_parts: int, seed: int
+) -> list[np.ndarray]:
+    folds = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed)
+    chosen_labels, chosen_groups = np.asarray(labels)[indices], np.asarray(groups)[indices]
+    with warnings.catch_warnings():
+        # a class with fewer images than parts is met by choosing among the parts
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        drawn = folds.split(np.zeros(len(indices)), chosen_labels, chosen_groups)
+        return [np.sort(indices[part]).astype(np.int64) for _, part in drawn]
+
+
+def save_splits(
+    path: Path, splits: dict[str, Split], images: ImageSet, seed: int | None = None
+) -> None:
+    """Write the manifest: names by part, the data's hash and the seed they were drawn with."""
+    named = {
+        key: {part: [images.names[index] for index in getattr(split, part)] for part in PARTS}
+        for key, split in splits.items()
+    }
+    write_json(path, {"data_hash": images.data_hash, "seed": seed, "splits": named})
+
+
+def load_splits(path: Path, images: ImageSet) -> dict[str, Split]:
+    """Read a manifest and verify that it fits the images.
+
+    Raises:
+        ValueError: It is unreadable, names unknown images, has parts that overlap or was made for
+            other data; the message says what differs.
+    """
+    try:
+        manifest = json.loads(path.read_text())
+        named = {
+            str(key): {part: [str(name) for name in split[part]] for part in PARTS}
+            for key, split in manifest["splits"].items()
+        }
+        data_hash = manifest["data_hash"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no manifest of splits: {error!r}") from error
+    positions = {name: index for index, name in enumerate(images.names)}
+    mentioned = {name for parts in named.values() for names in parts.values() for name in names}
+    unknown = sorted(mentioned - set(positions))
+    if unknown:
+        raise ValueError(
+            f"{path} names {len(unknown)} images that the data does not have: {quote(unknown)}"
+        )
+    for key, parts in named.items():
+        _check_parts(path, key, parts)
+    if data_hash != images.data_hash:
+        new = sorted(set(positions) - mentioned)
+        difference = f"{len(new)} images are new: {quote(new)}" if new else "files have changed"
+        raise ValueError(
+            f"{path} was made for other data ({str(data_hash)[:12]}, now {images.data_hash[:12]}): "
+            f"{difference}; make new splits or restore the data"
+        )
+    return {
+        key: Split(*(np.sort([positions[name] for name in parts[part]]) for part in PARTS))
+        for key, parts in named.items()
+    }
+
+
+def _check_parts(path: Path, key: str, parts: dict[str, list[str]]) -> None:
+    seen: set[str] = set()
+    for part, names in parts.items():
+        twice = sorted(seen & set(names)) or sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(
+                f"{path}: parts of a split must not overlap; {key} has {quote(twice)} in {part} "
+                "and once more"
+            )
+        seen |= set(names)
