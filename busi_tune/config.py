@@ -3,9 +3,6 @@
 A field is a flag (`--training.batch_size 8`) and a YAML key; its docstring is its `--help`.
 """
 
-import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

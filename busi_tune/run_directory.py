@@ -2,11 +2,16 @@
 
 import contextlib
 import fcntl
+import importlib.metadata
 import json
 import os
+import platform
+import shlex
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +32,10 @@ FIGURES = "figures"
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
 RESULT = "result.json"
+FAILURE = "failure.json"
 STOP = "stop"
 LOCK = "lock"
+RAY_TRAIN = "ray_train"
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -74,3 +81,82 @@ def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
                     ) from None
                 time.sleep(0.1)
         yield
+
+
+def create(run_dir: Path, fill: Callable[[Path], None]) -> None:
+    """Make a run directory that appears with its first files or not at all.
+
+    Args:
+        run_dir: the directory to be.
+        fill: writes the first files into the folder that it is given.
+
+    Raises:
+        ValueError: something is there already.
+    """
+    if run_dir.exists():
+        raise ValueError(
+            f"{run_dir} exists already: go on with it by --resume {run_dir}, or name another "
+            "--run_dir"
+        )
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run_dir.parent, prefix=f".{run_dir.name}.") as temporary:
+        whole = Path(temporary) / "run"
+        whole.mkdir()
+        fill(whole)
+        whole.rename(run_dir)
+
+
+def environment_record(data_hash: str, num_images: int) -> dict[str, Any]:
+    """Describe where and with what a run is made: versions, commit, hardware, data, command."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": shlex.join(["python", "-m", *_module_and_arguments()]),
+        "data_hash": data_hash,
+        "num_images": num_images,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in _RECORDED_PACKAGES},
+    }
+
+
+_RECORDED_PACKAGES = (
+    "busi_tune", "torch", "torchvision", "ray", "optuna", "segmentation_models_pytorch", "timm",
+    "numpy", "scipy", "scikit-learn", "pandas", "pillow", "matplotlib",
+)  # fmt: skip
+
+
+def _module_and_arguments() -> list[str]:
+    main = sys.modules["__main__"]
+    name = main.__spec__.name if main.__spec__ else Path(sys.argv[0]).name
+    return [name, *sys.argv[1:]]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The checkout's commit, with -dirty where files differ from it; None where installed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,16 @@
+"""The only part that knows Ray: a thin layer that runs any plan's trainings on a cluster.
+
+Ray reads the settings below when it is imported or started; a user's own setting wins.
+"""
+
+import os
+
+# At Ray's own niceness of 15 a busy machine starves the trainings.
+os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# The run directory has the tables; Tune's own loggers would write each epoch three times more.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Tune prints nothing of its own: the live table is this project's.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# An interrupt ends the run at once: everything needed to go on is on disk already.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -1,0 +1,103 @@
+"""Join or start Ray, and check the request against what there is."""
+
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from busi_tune.command_line import ClusterError
+from busi_tune.config import ResourcesConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What each training takes, resolved against the cluster."""
+
+    num_workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+    max_concurrent: int
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS or of `ray start` on this machine, else start a local one.
+
+    A local cluster asks for a token, shows its dashboard on 127.0.0.1 and ends with this block.
+
+    Raises:
+        ClusterError: the cluster cannot be reached or started.
+    """
+    current = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
+    join = bool(os.environ.get("RAY_ADDRESS")) or current.exists()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if join:
+            context = ray.init(**quiet)
+        else:
+            context = ray.init(
+                address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet
+            )
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise ClusterError(
+            f"cannot {'join' if join else 'start'} Ray: {error}. Check RAY_ADDRESS "
+            f"({os.environ.get('RAY_ADDRESS') or 'not set'}) and {current}"
+        ) from error
+    verb = "joined" if join else "started on this machine"
+    logger.info("Ray %s; dashboard: http://%s", verb, context.dashboard_url)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resolve_request(resources: ResourcesConfig) -> Request:
+    """Check that the cluster has what a training asks for, and see how many fit at a time.
+
+    Nodes may still be joining, so a joined cluster is given `wait_seconds`.
+
+    Raises:
+        ClusterError: not even one training fits; says what was asked and what there is.
+    """
+    deadline = time.monotonic() + resources.wait_seconds
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = resources.gpus_per_worker
+        if gpus is None:
+            gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
+        workers = sum(_workers_on(node, resources.cpus_per_worker, gpus) for node in nodes)
+        fitting = workers // resources.num_workers
+        if fitting:
+            break
+        if len(nodes) == 1 or time.monotonic() > deadline:
+            raise ClusterError(_shortage(resources, gpus, nodes))
+        time.sleep(1)
+    concurrent = min(fitting, resources.max_concurrent or fitting)
+    return Request(resources.num_workers, resources.cpus_per_worker, gpus, concurrent)
+
+
+def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
+    fitting = math.floor(node.get("CPU", 0.0) / cpus + 1e-6)
+    if gpus >= 1:
+        return min(fitting, math.floor(node.get("GPU", 0.0) / gpus + 1e-6))
+    if gpus > 0:
+        return min(fitting, int(node.get("GPU", 0.0)) * math.floor(1 / gpus + 1e-6))
+    return fitting
+
+
+def _shortage(resources: ResourcesConfig, gpus: float, nodes: list[dict[str, float]]) -> str:
+    has = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+    return (
+        f"a training asks for {resources.num_workers} worker(s) of {resources.cpus_per_worker:g} "
+        f"CPU(s) and {gpus:g} GPU(s), but the cluster's {len(nodes)} node(s) have {has}: lower "
+        "resources.num_workers, resources.cpus_per_worker or resources.gpus_per_worker"
+    )

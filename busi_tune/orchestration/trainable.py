@@ -1,0 +1,153 @@
+"""One training on the cluster: `fit` in a Tune actor, or as the ranks of Ray Train's workers."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import train, tune
+from ray.train import TrainingFailedError
+from ray.train.torch import TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from busi_tune import run_directory
+from busi_tune.config import Config
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.orchestration.cluster import Request
+from busi_tune.plan import Training
+from busi_tune.run_directory import write_json
+from busi_tune.settings import from_dict
+
+Fit = Callable[..., Any]
+
+# How often Ray Train looks at its workers; its own 2 s would be most of a short training.
+WORKER_POLL_SECONDS = "0.1"
+
+
+def to_message(training: Training) -> dict[str, Any]:
+    """Put a training into what Tune carries: small, and free of classes of this project."""
+    return {
+        "name": training.name,
+        "folder": str(training.folder),
+        "split": training.split,
+        "settings": asdict(training.config),
+    }
+
+
+def build_trainable(
+    request: Request, images: ImageSet, splits: Mapping[str, Split], fit: Fit | None = None
+) -> Any:
+    """Return the function that Tune runs for each training, with its resources.
+
+    The images go to the object store once, whatever the number of trainings.
+
+    Args:
+        request: what each training takes from the cluster.
+        images: the images of all trainings.
+        splits: the splits by name.
+        fit: stands in for `busi_tune.training.loop.fit`.
+    """
+    if request.num_workers == 1:
+        function = tune.with_parameters(
+            _train_in_actor, images=images, splits=dict(splits), fit=fit
+        )
+        return tune.with_resources(
+            function, {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker}
+        )
+    shared = ray.put((images, dict(splits), fit))
+    function = tune.with_parameters(_train_on_workers, request=request, shared=[shared])
+    # The function only waits for its workers: a CPU of its own would be one that they lack.
+    return tune.with_resources(function, {"memory": 1})
+
+
+def _train_in_actor(
+    message: dict[str, Any], images: ImageSet, splits: dict[str, Split], fit: Fit | None
+) -> None:
+    _run(message, images, splits, fit, tune.report)
+
+
+def _train_on_workers(message: dict[str, Any], request: Request, shared: list[Any]) -> None:
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = WORKER_POLL_SECONDS
+    folder = Path(message["folder"])
+    scratch = folder / run_directory.RAY_TRAIN
+    trainer = TorchTrainer(
+        _train_as_rank,
+        train_loop_config={"message": message, "shared": shared},
+        scaling_config=train.ScalingConfig(
+            num_workers=request.num_workers,
+            use_gpu=request.gpus_per_worker > 0,
+            resources_per_worker={"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker}
+            if request.gpus_per_worker
+            else {"CPU": request.cpus_per_worker},
+        ),
+        run_config=train.RunConfig(
+            # A name of its own each time: the training's folder is what a retry goes on from.
+            name=f"{message['name'].replace(' ', '-')}-{uuid.uuid4().hex[:8]}",
+            storage_path=str(scratch),
+            failure_config=train.FailureConfig(max_failures=0),
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError:
+        if not (folder / run_directory.FAILURE).exists():
+            raise  # a worker died: Tune tries again
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _train_as_rank(config: dict[str, Any]) -> None:
+    images, splits, fit = ray.get(config["shared"][0])
+    _run(config["message"], images, splits, fit, train.report)
+
+
+def _run(
+    message: dict[str, Any],
+    images: ImageSet,
+    splits: Mapping[str, Split],
+    fit: Fit | None,
+    report: Callable[[dict[str, float]], None],
+) -> None:
+    """Run `fit` and leave its result or the reason of its failure in the training's folder.
+
+    What an exception stops would stop it again, so only the death of a process is retried.
+    """
+    config = from_dict(message["settings"])
+    fit = fit or _real_fit(config)
+    folder = Path(message["folder"])
+
+    def on_epoch_end(metrics: dict[str, float]) -> bool:
+        report(dict(metrics))
+        return (folder / run_directory.STOP).exists()
+
+    try:
+        fit(config, images, splits[message["split"]], folder, on_epoch_end)
+    except Exception as error:
+        alone = config.resources.num_workers == 1
+        if alone or not _may_come_from_another_rank(error):
+            reason = f"{type(error).__name__}: {error}"
+            write_json(folder / run_directory.FAILURE, {"reason": reason})
+        if not alone:
+            raise  # the other ranks wait for this one
+
+
+def _may_come_from_another_rank(error: Exception) -> bool:
+    """A rank whose peer died fails with a RuntimeError of the collective."""
+    import torch
+
+    return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def _real_fit(config: Config) -> Fit:
+    import torch
+
+    from busi_tune.training.loop import fit
+
+    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
+    return fit

@@ -1,0 +1,168 @@
+"""A plan as Tune sees it: a searcher that hands out trainings, a scheduler that hears of epochs."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.error import TuneError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from busi_tune import run_directory
+from busi_tune.command_line import ClusterError
+from busi_tune.config import ResourcesConfig
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.orchestration.cluster import Request, connected, resolve_request
+from busi_tune.orchestration.trainable import Fit, build_trainable, to_message
+from busi_tune.plan import Outcome, Plan, Training, read_outcome
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Whoever shows progress."""
+
+    def on_start(self, training: Training) -> None:
+        """A training was handed to the cluster."""
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> None:
+        """An epoch ended."""
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        """A training ended."""
+
+
+class _Unsaved:
+    """Keeps Tune's snapshots from carrying the plan, whose own files are the truth."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class PlanSearcher(_Unsaved, Searcher):
+    """Asks the plan for trainings and tells it of their ends."""
+
+    def __init__(self, plan: Plan, observer: Observer) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self._plan = plan
+        self._observer = observer
+        self.trainings: dict[str, Training] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Hand out the next training."""
+        training = self._plan.next_training()
+        if training is None:
+            return Searcher.FINISHED
+        training.folder.mkdir(parents=True, exist_ok=True)
+        self.trainings[trial_id] = training
+        self._observer.on_start(training)
+        return to_message(training)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Read from the training's folder how it ended, and tell the plan."""
+        training = self.trainings.pop(trial_id)
+        outcome = read_outcome(training.folder, "its worker died" if error else "")
+        self._plan.on_end(training, outcome)
+        self._observer.on_end(training, outcome)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Leave an empty file, as Tune expects one."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Take up nothing."""
+
+
+class PlanScheduler(_Unsaved, FIFOScheduler):
+    """Tells the plan of epochs; a training that should stop finds a stop file and ends itself.
+
+    Ended from outside, a training of several workers could leave its placement group behind.
+    """
+
+    def __init__(self, searcher: PlanSearcher, plan: Plan, observer: Observer) -> None:
+        super().__init__()
+        self._searcher = searcher
+        self._plan = plan
+        self._observer = observer
+
+    def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Note the epoch before the training is allowed to go on."""
+        training = self._searcher.trainings[trial.trial_id]
+        if "epoch" in result:
+            if self._plan.on_epoch(training, result):
+                (training.folder / run_directory.STOP).touch()
+            self._observer.on_epoch(training, result)
+        return str(FIFOScheduler.CONTINUE)
+
+
+def run_plan(
+    plan: Plan,
+    images: ImageSet,
+    splits: Mapping[str, Split],
+    resources: ResourcesConfig,
+    observer: Observer,
+    fit: Fit | None = None,
+) -> None:
+    """Run every open training of a plan on the cluster; `fit` stands in for the real one.
+
+    Raises:
+        ClusterError: the cluster cannot run the trainings or was lost; what is finished stays.
+    """
+    if plan.num_open() == 0:
+        return
+    with connected(), tempfile.TemporaryDirectory(prefix="busi_tune-") as scratch:
+        request = resolve_request(resources)
+        logger.info(
+            "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",
+            plan.num_open(),
+            request.max_concurrent,
+            request.num_workers,
+            request.cpus_per_worker,
+            request.gpus_per_worker,
+        )
+        try:
+            trainable = build_trainable(request, images, splits, fit)
+            _tune(plan, trainable, request, resources.max_failures, observer, scratch)
+        except (RayError, TuneError) as error:
+            last_line = str(error).strip().splitlines()[-1]
+            raise ClusterError(f"the run broke off: {last_line}") from error
+
+
+def _tune(
+    plan: Plan,
+    trainable: Any,
+    request: Request,
+    max_failures: int,
+    observer: Observer,
+    scratch: str,
+) -> None:
+    searcher = PlanSearcher(plan, observer)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=PlanScheduler(searcher, plan, observer),
+            num_samples=plan.num_open(),
+            max_concurrent_trials=request.max_concurrent,
+            reuse_actors=request.num_workers == 1,
+            trial_name_creator=lambda trial: f"{trial.config['name']}".replace(" ", "-"),
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=scratch,
+            name="tune",
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    tuner.fit()
+    shutil.rmtree(Path(scratch) / "tune", ignore_errors=True)

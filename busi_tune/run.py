@@ -1,0 +1,130 @@
+"""What search, kfold and train do alike: load, split, open the run directory, place trainings."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from busi_tune import run_directory
+from busi_tune.command_line import DONE, SOME_FAILED, Options
+from busi_tune.config import Config
+from busi_tune.data.cache import ImageSet, load_images
+from busi_tune.data.splits import Split, load_splits, save_splits
+from busi_tune.plan import Plan, Training, read_outcome
+from busi_tune.results.gather import (
+    gather_epochs,
+    gather_folds,
+    gather_images,
+    gather_predictions,
+)
+from busi_tune.results.write import write_results
+from busi_tune.run_directory import environment_record, write_atomic, write_json
+from busi_tune.settings import to_yaml, training_key
+
+logger = logging.getLogger(__name__)
+
+
+def check_models(models: Mapping[str, Config]) -> None:
+    """Refuse networks that cannot be built, before anything starts."""
+    from busi_tune.models import check_model
+
+    for name, config in models.items():
+        try:
+            check_model(config.model, config.data.image_size)
+        except ValueError as error:
+            raise ValueError(f"model {name}: {error}") from error
+
+
+def load_run_images(options: Options, command: str) -> ImageSet:
+    """Check and decode the images, and say which they are."""
+    data = options.config.data
+    if options.demo:
+        logger.info(
+            "No data given: the packaged demo on synthetic images. For your own: "
+            "python -m busi_tune.%s --data.root FOLDER",
+            command,
+        )
+    images = load_images(data)
+    counts = {label: images.labels.count(label) for label in sorted(set(images.labels))}
+    listed = ", ".join(f"{number} {label}" for label, number in counts.items())
+    logger.info("%d images (%s) at %d pixels", len(images), listed, images.image_size)
+    return images
+
+
+def open_run(
+    options: Options, images: ImageSet, make_splits: Callable[[], dict[str, Split]]
+) -> dict[str, Split]:
+    """Make the run directory, or take up the one to resume, and return its splits.
+
+    Raises:
+        ValueError: the directory exists, or the images are not those it was made with.
+    """
+    run_dir, config = options.run_dir, options.config
+    if options.resume:
+        splits = load_splits(run_dir / run_directory.SPLITS, images)
+        write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
+    else:
+        splits = make_splits()
+
+        def fill(folder: Path) -> None:
+            write_atomic(folder / run_directory.CONFIG, to_yaml(config))
+            environment = environment_record(images.data_hash, len(images))
+            write_json(folder / run_directory.ENVIRONMENT, environment)
+            save_splits(folder / run_directory.SPLITS, splits, images)
+
+        run_directory.create(run_dir, fill)
+    logger.info("run directory: %s", run_dir)
+    return splits
+
+
+def place_training(
+    name: str,
+    identity: Mapping[str, Any],
+    config: Config,
+    split_name: str,
+    split: Split,
+    images: ImageSet,
+    run_dir: Path,
+) -> Training:
+    """Give a training its folder, named by everything that decides its result."""
+    parts = {
+        part: [images.names[index] for index in getattr(split, part)]
+        for part in ("train", "validation", "test")
+    }
+    key = training_key(config, images.data_hash, parts)
+    base = Path(config.storage).absolute() if config.storage else run_dir
+    folder = base / run_directory.TRAININGS / key
+    return Training(name, {**identity, "key": key}, config, split_name, folder)
+
+
+def run_on_cluster(
+    plan: Plan, num_trainings: int, images: ImageSet, splits: Mapping[str, Split], config: Config
+) -> None:
+    """Run a plan's open trainings with their progress on the terminal.
+
+    Raises:
+        KeyboardInterrupt: the run was asked to stop before its end.
+    """
+    from busi_tune.orchestration.progress import Progress
+    from busi_tune.orchestration.tuning import run_plan
+
+    monitor = config.training.monitor
+    with Progress(monitor, num_trainings, num_trainings - plan.num_open()) as progress:
+        run_plan(plan, images, splits, config.resources, progress)
+    if plan.num_open():
+        raise KeyboardInterrupt
+
+
+def finish_run(trainings: list[Training], images: ImageSet, run_dir: Path) -> int:
+    """Gather what the trainings left, write tables and figures, and say how it went."""
+    gather_folds(run_dir, trainings)
+    gather_epochs(run_dir, trainings)
+    gather_images(run_dir, trainings)
+    gather_predictions(run_dir, trainings)
+    write_results(run_dir, images)
+    outcomes = {training.name: read_outcome(training.folder) for training in trainings}
+    failures = {name: outcome for name, outcome in outcomes.items() if outcome.failed}
+    for name, outcome in failures.items():
+        logger.error("%s failed: %s", name, outcome.reason)
+    logger.info("tables and figures: %s", run_dir)
+    return SOME_FAILED if failures else DONE

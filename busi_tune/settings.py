@@ -1,0 +1,192 @@
+"""What can be done with a configuration: name its fields, change, compare, check and key it."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass, replace
+from typing import Any
+
+import yaml
+
+from busi_tune.config import Config
+
+# What decides the numbers of a training; the rest is where and how it runs.
+_TRAINING_SECTIONS = ("augment", "model", "loss", "optimizer", "training")
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return every setting under its dotted name, in the order of the configuration."""
+    return dict(_leaves(asdict(config), config))
+
+
+def _leaves(values: Mapping[str, Any], owner: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        inner = getattr(owner, name)
+        if is_dataclass(inner):
+            yield from _leaves(value, inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+FIELDS = frozenset(flatten(Config()))
+
+
+def unknown_field(name: str, known: Iterable[str] = FIELDS) -> str:
+    """Say that a setting does not exist and which one is nearest."""
+    known = sorted(known)
+    last = {field.rsplit(".", 1)[-1]: field for field in known}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [
+        last[match] for match in difflib.get_close_matches(name.rsplit(".", 1)[-1], last, n=1)
+    ]
+    hint = f"; did you mean {near[0]}?" if near else "; --help lists every setting"
+    return f"unknown setting {name}{hint}"
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten settings given nested, dotted or mixed to dotted names.
+
+    Raises:
+        ValueError: a name is no setting.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if name in FIELDS:
+            flat[name] = value
+        elif isinstance(value, Mapping) and any(f.startswith(f"{name}.") for f in FIELDS):
+            flat |= dotted(value, f"{name}.")
+        else:
+            raise ValueError(unknown_field(name))
+    return flat
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dotted names into the nested form of a YAML file."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, last = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[last] = value
+    return tree
+
+
+def override(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return a configuration with some settings replaced; values are taken as they are.
+
+    Raises:
+        ValueError: a name is no setting.
+    """
+    return from_dict(nested(flatten(config) | dotted(settings)))
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Rebuild a configuration from its nested dictionary."""
+    config = Config()
+    for name, value in values.items():
+        section = getattr(config, name)
+        setattr(config, name, replace(section, **value) if is_dataclass(section) else value)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """Return a configuration as the YAML text that `--config` reads."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def differences(old: Config, new: Config, ignore: Iterable[str] = ()) -> list[str]:
+    """List the settings in which two configurations differ, as `name: old -> new`."""
+    before, after, skip = flatten(old), flatten(new), set(ignore)
+    return [
+        f"{name}: {before[name]} -> {after[name]}"
+        for name in before
+        if name not in skip and before[name] != after[name]
+    ]
+
+
+def training_key(config: Config, data_hash: str, parts: Mapping[str, list[str]]) -> str:
+    """Name a training by what decides its result: settings, images, split, seed and ranks.
+
+    Args:
+        config: the resolved configuration.
+        data_hash: hash of the images' content.
+        parts: names of the images of train, validation and test.
+    """
+    settings: dict[str, Any] = {name: asdict(getattr(config, name)) for name in _TRAINING_SECTIONS}
+    settings |= {
+        "image_size": config.data.image_size,
+        "seed": config.seed,
+        "num_workers": config.resources.num_workers,
+        "data_hash": data_hash,
+        "parts": dict(parts),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_config(config: Config) -> None:
+    """Refuse settings that no training could run with.
+
+    Raises:
+        ValueError: all broken rules, a line each.
+    """
+    broken = [rule for rule, holds in _rules(config) if not holds]
+    if broken:
+        raise ValueError("\n".join(broken))
+
+
+def _rules(config: Config) -> Iterable[tuple[str, bool]]:
+    values = flatten(config)
+    at_least = {
+        "data.image_size": 8,
+        "data.phantom_images": 20,
+        "model.base_width": 1,
+        "training.epochs": 1,
+        "training.batch_size": 1,
+        "training.accumulate": 1,
+        "training.evaluation_batch_size": 1,
+        "training.patience": 0,
+        "training.clip_norm": 0,
+        "optimizer.weight_decay": 0,
+        "optimizer.warmup_epochs": 0,
+        "optimizer.encoder_lr_factor": 0,
+        "loss.bce": 0,
+        "loss.dice": 0,
+        "loss.batch_dice": 0,
+        "augment.brightness": 0,
+        "augment.contrast": 0,
+        "search.num_trials": 1,
+        "search.min_epochs": 1,
+        "search.reduction_factor": 2,
+        "kfold.num_folds": 2,
+        "kfold.num_repeats": 1,
+        "resources.num_workers": 1,
+        "resources.max_concurrent": 0,
+        "resources.max_failures": 0,
+        "resources.wait_seconds": 0,
+        "seed": 0,
+    }
+    for name, low in at_least.items():
+        yield f"{name} must be at least {low}, not {values[name]}", values[name] >= low
+    for name in ("horizontal_flip", "vertical_flip"):
+        value = values[f"augment.{name}"]
+        yield f"augment.{name} is a probability from 0 to 1, not {value}", 0 <= value <= 1
+    for name in ("augment.crop_scale", "augment.crop_ratio"):
+        yield f"{name} must be above 0 and at most 1, not {values[name]}", 0 < values[name] <= 1
+    for name in ("model.dropout", "training.ema_decay"):
+        yield f"{name} must be from 0 to below 1, not {values[name]}", 0 <= values[name] < 1
+    for name in ("optimizer.lr", "resources.cpus_per_worker"):
+        yield f"{name} must be above 0, not {values[name]}", values[name] > 0
+    threshold = config.training.threshold
+    yield f"training.threshold must be between 0 and 1, not {threshold}", 0 < threshold < 1
+    weights = asdict(config.loss).values()
+    yield "all loss weights are 0: give loss.bce or loss.dice a weight", any(weights)
+    workers, batch = config.resources.num_workers, config.training.batch_size
+    yield (
+        f"training.batch_size {batch} leaves some of {workers} workers without an image: "
+        f"use at least {workers}",
+        batch >= workers,
+    )
+    gpus = config.resources.gpus_per_worker
+    yield f"resources.gpus_per_worker must be at least 0, not {gpus}", gpus is None or gpus >= 0
