@@ -140,19 +140,23 @@ def run_command(
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _interrupt)
     options: Options | None = None
+    trace = ""
     try:
         options = parse(command, [a for a in arguments if a != "--debug"])
         return body(options)
     except KeyboardInterrupt:
+        trace = traceback.format_exc()
         message, code = "interrupted", INTERRUPTED
         if options is not None and (options.run_dir / run_directory.CONFIG).exists():
             message += f"; go on with: {resume_line(command, options.run_dir)}"
     except ClusterError as error:
+        trace = traceback.format_exc()
         message, code = f"error: {error}", CLUSTER_FAILED
     except (ValueError, OSError) as error:
+        trace = traceback.format_exc()
         message, code = f"error: {error}", BAD_INPUT
     if debug:
-        traceback.print_exc()
+        print(trace, file=sys.stderr)
     print(f"busi_tune {command.name}: {message}", file=sys.stderr)
     return code
 

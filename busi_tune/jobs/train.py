@@ -1,0 +1,53 @@
+"""One training on a hold-out split."""
+
+import logging
+from collections.abc import Mapping
+
+from busi_tune.command_line import Options
+from busi_tune.data.splits import make_holdout
+from busi_tune.jobs.common import (
+    check_models,
+    finish_run,
+    load_run_images,
+    open_run,
+    place_training,
+    run_on_cluster,
+)
+from busi_tune.plan import ListPlan, read_outcome
+from busi_tune.run_directory import locked
+
+logger = logging.getLogger(__name__)
+
+SPLIT = "holdout"
+
+
+def run_train(options: Options) -> int:
+    """Train and test one configuration."""
+    config = options.config
+    name = config.model.architecture
+    check_models({name: config})
+    images = load_run_images(options, "train")
+    splits = open_run(
+        options, images, lambda: {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
+    )
+    identity = {"model": name, "repeat": 0, "fold": 0, "chosen_here": False}
+    with locked(options.run_dir):
+        training = place_training(
+            name, identity, config, SPLIT, splits[SPLIT], images, options.run_dir
+        )
+        if config.resources.num_workers > 1:
+            run_on_cluster(ListPlan([training]), 1, images, splits, config)
+        elif read_outcome(training.folder).failed:
+            from busi_tune.training.loop import fit
+
+            fit(config, images, splits[SPLIT], training.folder, log_epoch)
+        return finish_run([training], images, options.run_dir)
+
+
+def log_epoch(metrics: Mapping[str, float]) -> bool:
+    """Say how an epoch went; never asks to stop."""
+    logger.info(
+        "epoch %d: train loss %.4f, val loss %.4f, val Dice %.4f",
+        *(metrics[name] for name in ("epoch", "train_loss", "val_loss", "val_dice")),
+    )
+    return False

@@ -1,0 +1,196 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busi_tune import run_directory
+from busi_tune.command_line import (
+    BAD_INPUT,
+    CLUSTER_FAILED,
+    INTERRUPTED,
+    ClusterError,
+    Command,
+    Options,
+    parse,
+    run_command,
+    typed_override,
+)
+from busi_tune.config import Config
+from busi_tune.settings import override, to_yaml
+
+COMMAND = Command("kfold", "Compare models.", compares_models=True)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = write(tmp_path / "c.yaml", "training: {epochs: 7, batch_size: 4}\nseed: 5\n")
+    options = parse(COMMAND, ["--training.epochs", "9", "--config", str(file)])
+    assert (options.config.training.epochs, options.config.seed) == (7, 5)
+    options = parse(COMMAND, ["--config", str(file), "--training.epochs", "9"])
+    assert options.config.training.epochs == 9
+    assert options.config.training.batch_size == 4
+    assert options.config.model == Config().model
+
+
+def test_dashes_are_taken_as_underscores() -> None:
+    options = parse(COMMAND, ["--training.batch-size=3", "--run-dir", "x-y"])
+    assert options.config.training.batch_size == 3
+    assert options.run_dir == Path("x-y").absolute()
+
+
+def test_without_data_and_configuration_the_demo_runs() -> None:
+    options = parse(COMMAND, ["--training.epochs", "2"])
+    assert options.demo
+    assert options.config.data.image_size == 64
+    assert options.config.training.epochs == 2
+    assert not parse(COMMAND, ["--data.root", "/images"]).demo
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--training.epohcs", "3"], "did you mean training.epochs"),
+        (["--training.epochs", "many"], "training.epochs"),
+        (["--optimizer.name", "adma"], "optimizer.name"),
+        (["--training.epochs", "0"], "training.epochs must be at least 1"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--resume", "missing"], "missing is no run directory"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(COMMAND, lambda options: 0, arguments) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_an_unknown_key_in_a_file_is_refused_with_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "c.yaml", "training: {epohcs: 7}\n")
+    assert run_command(COMMAND, lambda options: 0, ["--config", str(file)]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert str(file) in said and "did you mean training.epochs" in said
+
+
+def test_debug_shows_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(COMMAND, lambda options: 0, ["--debug", "--training.epochs", "0"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("x"), BAD_INPUT),
+        (OSError("x"), BAD_INPUT),
+        (ClusterError("x"), CLUSTER_FAILED),
+        (KeyboardInterrupt(), INTERRUPTED),
+    ],
+)
+def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
+    def body(options: Options) -> int:
+        raise error
+
+    assert run_command(COMMAND, body, []) == code
+
+
+def test_a_defect_is_not_hidden() -> None:
+    def body(options: Options) -> int:
+        raise KeyError("defect")
+
+    with pytest.raises(KeyError):
+        run_command(COMMAND, body, [])
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+
+    def body(options: Options) -> int:
+        run_dir.mkdir()
+        write(run_dir / run_directory.CONFIG, to_yaml(options.config))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        return 0
+
+    assert run_command(COMMAND, body, ["--run_dir", str(run_dir)]) == INTERRUPTED
+    assert f"python -m busi_tune.kfold --resume {run_dir}" in capsys.readouterr().err
+
+
+def stored_run(folder: Path, settings: dict[str, Any]) -> Path:
+    folder.mkdir()
+    write(folder / run_directory.CONFIG, to_yaml(override(Config(), settings)))
+    return folder
+
+
+def test_resume_takes_the_stored_configuration(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "run", {"seed": 7, "search.num_trials": 5})
+    options = parse(COMMAND, ["--resume", str(folder), "--search.num_trials", "8"])
+    assert options.resume and options.run_dir == folder
+    assert (options.config.seed, options.config.search.num_trials) == (7, 8)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--optimizer.lr", "0.5"], "optimizer.lr: 0.001 -> 0.5"),
+        (["--resources.num_workers", "2"], "resources.num_workers: 1 -> 2"),
+        (["--search.num_trials", "3"], "may only grow"),
+    ],
+)
+def test_resume_with_other_settings_is_refused_with_the_difference(
+    tmp_path: Path, flags: list[str], message: str
+) -> None:
+    folder = stored_run(tmp_path / "run", {})
+    with pytest.raises(ValueError, match=message):
+        parse(COMMAND, ["--resume", str(folder), *flags])
+
+
+def test_models_are_read_from_files(tmp_path: Path) -> None:
+    small = write(tmp_path / "small.yaml", "model: {base_width: 8}\n")
+    dotted = write(tmp_path / "dotted.yaml", "model.architecture: report_cnn\n")
+    options = parse(COMMAND, ["--models", str(small), str(dotted)])
+    assert options.config.kfold.models == {
+        "small": {"model.base_width": 8},
+        "dotted": {"model.architecture": "report_cnn"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.base_width": "wide"}, "model a: .*model.base_width"),
+        ({"model.base_widht": 8}, "model a: unknown setting model.base_widht"),
+        ({"training.epochs": 0}, "model a: training.epochs must be at least 1"),
+    ],
+)
+def test_settings_in_files_are_checked_like_flags(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        typed_override(Config(), settings, "model a")
+
+
+def test_settings_in_files_get_their_types() -> None:
+    assert typed_override(Config(), {"optimizer.lr": "1e-3"}, "a").optimizer.lr == 1e-3
+
+
+@pytest.mark.parametrize("command", ["search", "kfold", "train", "report"])
+def test_help_needs_neither_torch_nor_ray(command: str) -> None:
+    program = (
+        "import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('busi_tune.{command}', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'ray', 'optuna'} & set(sys.modules), 'slow imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "example" in done.stdout.lower()

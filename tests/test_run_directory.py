@@ -1,0 +1,67 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from busi_tune.run_directory import create, environment_record, locked, write_atomic
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_scrap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomic(path, "old")
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "config.yaml").write_text("half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        create(tmp_path / "run", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_run_directory_is_refused_with_the_way_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--resume"):
+        create(tmp_path, lambda folder: None)
+
+
+def test_the_lock_keeps_a_second_process_out_until_the_first_dies(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from busi_tune.run_directory import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(TimeoutError, match="in use by another process"), locked(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with locked(tmp_path, wait_seconds=5):
+        pass
+
+
+def test_the_environment_names_versions_hardware_and_data() -> None:
+    record = environment_record("hash", 3)
+    assert record["data_hash"] == "hash"
+    assert record["packages"]["torch"]
+    assert record["cpus"] >= 1
+    json.dumps(record)

@@ -1,0 +1,120 @@
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from busi_tune.config import Config
+from busi_tune.settings import (
+    FIELDS,
+    check_config,
+    differences,
+    dotted,
+    flatten,
+    from_dict,
+    nested,
+    override,
+    to_yaml,
+    training_key,
+    unknown_field,
+)
+
+PARTS = {"train": ["a", "b"], "validation": ["c"], "test": ["d"]}
+
+
+def test_nested_and_dotted_settings_mean_the_same() -> None:
+    flat = {"model.base_width": 8, "seed": 3}
+    assert dotted({"model": {"base_width": 8}, "seed": 3}) == flat
+    assert dotted(nested(flat)) == flat
+
+
+def test_a_space_keeps_its_dotted_names() -> None:
+    space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2}}
+    assert dotted({"search": {"space": space}}) == {"search.space": space}
+
+
+def test_override_leaves_the_original_alone() -> None:
+    config = Config()
+    changed = override(config, {"model.base_width": 8, "optimizer": {"lr": 0.1}})
+    assert (changed.model.base_width, changed.optimizer.lr) == (8, 0.1)
+    assert config == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("training.epohcs", "training.epochs"),
+        ("epohcs", "training.epochs"),
+        ("model.arch", "model.architecture"),
+        ("optimiser.lr", "optimizer.lr"),
+    ],
+)
+def test_an_unknown_setting_is_refused_with_the_nearest(name: str, nearest: str) -> None:
+    assert f"did you mean {nearest}?" in unknown_field(name)
+    with pytest.raises(ValueError, match=re.escape(f"unknown setting {name}")):
+        override(Config(), {name: 1})
+
+
+def test_yaml_holds_the_whole_configuration() -> None:
+    config = override(Config(), {"data.classes": ["benign"], "optimizer.lr": 3e-4})
+    assert from_dict(yaml.safe_load(to_yaml(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"training.epochs": 0}, "training.epochs must be at least 1, not 0"),
+        ({"augment.crop_scale": 0.0}, "augment.crop_scale must be above 0"),
+        ({"model.dropout": 1.0}, "model.dropout must be from 0 to below 1"),
+        ({"augment.vertical_flip": 1.5}, "is a probability"),
+        ({"loss.bce": 0.0, "loss.dice": 0.0}, "all loss weights are 0"),
+        ({"training.batch_size": 1, "resources.num_workers": 2}, "use at least 2"),
+        ({"training.threshold": 1.0}, "training.threshold must be between 0 and 1"),
+        ({"optimizer.lr": float("nan")}, "optimizer.lr must be above 0"),
+    ],
+)
+def test_settings_that_cannot_run_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_config(override(Config(), settings))
+
+
+def test_all_broken_rules_are_said_at_once() -> None:
+    config = override(Config(), {"training.epochs": 0, "seed": -1})
+    with pytest.raises(ValueError, match=r"(?s)training\.epochs.*seed"):
+        check_config(config)
+
+
+def test_differences_name_old_and_new() -> None:
+    changed = override(Config(), {"seed": 1, "search.num_trials": 9})
+    assert differences(Config(), changed, ignore={"search.num_trials"}) == ["seed: 0 -> 1"]
+
+
+def test_the_key_depends_on_what_decides_the_result_and_on_nothing_else() -> None:
+    key = training_key(Config(), "hash", PARTS)
+
+    def key_with(settings: dict[str, Any]) -> str:
+        return training_key(override(Config(), settings), "hash", PARTS)
+
+    for same in ({"search.num_trials": 3}, {"resources.max_concurrent": 1}, {"data.root": "x"}):
+        assert key_with(same) == key
+    for other in ({"seed": 1}, {"optimizer.lr": 0.1}, {"resources.num_workers": 2}):
+        assert key_with(other) != key
+    assert training_key(Config(), "other", PARTS) != key
+    assert training_key(Config(), "hash", PARTS | {"validation": ["d"]}) != key
+
+
+def test_every_field_has_a_docstring_for_its_help() -> None:
+    import inspect
+
+    source = inspect.getsource(__import__("busi_tune.config").config)
+    for name in FIELDS:
+        field = name.rsplit(".", 1)[-1]
+        assert re.search(rf'^    {field}: .*\n    """', source, re.MULTILINE) or re.search(
+            rf'^    {field}: [^"]*?\n    """', source, re.MULTILINE
+        ), name
+
+
+def test_flatten_lists_every_section() -> None:
+    sections = {name.split(".")[0] for name in flatten(Config()) if "." in name}
+    assert sections == {f.name for f in dataclasses.fields(Config)} - {"storage", "seed"}
