@@ -1,0 +1,37 @@
+"""What the rows of epochs.csv say: the best epoch, whether to go on, whether it converged.
+
+All of it is computed from the rows, which are in the checkpoint, so nothing else has to be saved.
+"""
+
+from collections.abc import Sequence
+
+Row = dict[str, float]
+
+
+def best_epoch(rows: Sequence[Row], monitor: str) -> int:
+    """Return the epoch, from 1, with the best monitor, the earliest of equals; 0 without rows."""
+    sign = -1 if monitor == "val_loss" else 1
+    if not rows:
+        return 0
+    return int(max(rows, key=lambda row: (sign * row[monitor], -row["epoch"]))["epoch"])
+
+
+def is_exhausted(rows: Sequence[Row], monitor: str, patience: int) -> bool:
+    """Tell whether the monitor has not become better for `patience` epochs; never where it is 0."""
+    return patience > 0 and len(rows) - best_epoch(rows, monitor) >= patience
+
+
+def is_converged(rows: Sequence[Row], monitor: str, patience: int) -> bool:
+    """Tell whether the curve has stopped to rise.
+
+    It has where patience ended the training, or where the best epoch lies before the last tenth
+    (at least the last one) of the epochs run.
+    """
+    if is_exhausted(rows, monitor, patience):
+        return True
+    return 0 < best_epoch(rows, monitor) <= len(rows) - max(1, len(rows) // 10)
+
+
+def mean_rate(rows: Sequence[Row]) -> float:
+    """Return the images per second of training over all epochs, which have equally many images."""
+    return len(rows) / sum(1 / row["images_per_second"] for row in rows) if rows else 0.0

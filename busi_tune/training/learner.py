@@ -1,0 +1,107 @@
+"""Everything of a training that changes from step to step: weights, average, optimiser, rate."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from busi_tune.config import Config
+from busi_tune.data.seeds import derive_seed
+from busi_tune.models import build_model
+from busi_tune.training.optimizers import build_optimizer, build_schedule
+from busi_tune.training.ranks import average_buffers, num_ranks, sum_gradients
+
+
+@dataclass
+class Learner:
+    """A network in training."""
+
+    model: nn.Module
+    average: nn.Module | None
+    """Moving average of the network's weights; None where `training.ema_decay` is 0."""
+    optimizer: Optimizer
+    schedule: LambdaLR
+    clip_norm: float
+    ema_decay: float
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.model if self.average is None else self.average
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step, of the group with the largest."""
+        return max(float(lr) for lr in self.schedule.get_last_lr())
+
+    def step(self) -> None:
+        """Move the weights along the gradients, summed over the ranks, and forget these."""
+        sum_gradients(self.model.parameters())
+        if self.clip_norm:
+            clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.average is not None:
+            steps = self.schedule.last_epoch
+            # Early on a long memory would keep the initial weights: the warm-up of TensorFlow's
+            # ExponentialMovingAverage.
+            update_average(
+                self.average, self.model, min(self.ema_decay, (1 + steps) / (10 + steps))
+            )
+
+    def finish_epoch(self) -> None:
+        """Bring running statistics of the ranks together."""
+        average_buffers(self.model)
+        if self.average is not None:
+            average_buffers(self.average)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed training needs."""
+        return {
+            "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an earlier process."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def build_learner(config: Config, device: torch.device, steps_per_epoch: int) -> Learner:
+    """Build network, optimiser and schedule; every rank draws the same first weights."""
+    torch.manual_seed(derive_seed("weights", config.seed))
+    model = build_model(config.model).to(device)
+    if config.training.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if config.training.sync_batchnorm and num_ranks() > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    optimizer = build_optimizer(model, config.optimizer)
+    schedule = build_schedule(optimizer, config.optimizer, steps_per_epoch, config.training.epochs)
+    average = copy.deepcopy(model).requires_grad_(False) if config.training.ema_decay else None
+    return Learner(
+        model, average, optimizer, schedule, config.training.clip_norm, config.training.ema_decay
+    )
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the average to `decay * average + (1 - decay) * model`, running statistics too."""
+    old = [*average.parameters(), *_statistics(average)]
+    new = [*model.parameters(), *_statistics(model)]
+    torch._foreach_lerp_(old, new, 1 - decay)
+
+
+def _statistics(model: nn.Module) -> list[torch.Tensor]:
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
