@@ -6,6 +6,7 @@ from functools import partial
 from torch import nn
 
 from busi_tune.config import ModelConfig
+from busi_tune.models.check import check_encoder, check_network, check_values
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
 from busi_tune.models.report_cnn import build_report_cnn
 from busi_tune.models.unet import UNet
@@ -18,8 +19,41 @@ ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 def build_model(config: ModelConfig) -> nn.Module:
-    """Build the network; its weights come from torch's global generator where no file has them."""
-    return ARCHITECTURES[config.architecture](config)
+    """Build the network; weights that no file gives come from torch's global generator.
+
+    Raises:
+        ValueError: the architecture is unknown, or its encoder's weights cannot be had.
+    """
+    return _find_builder(config)(config)
+
+
+def check_model(config: ModelConfig, image_size: int) -> None:
+    """Refuse a network that cannot be built or does not take images of this size.
+
+    Pre-trained weights are read, downloaded where need be.
+
+    Args:
+        config: the network.
+        image_size: side of the images in pixels.
+
+    Raises:
+        ValueError: the rule, the value received and what can be used instead.
+    """
+    build = _find_builder(config)
+    check_values(config)
+    if config.architecture in DECODERS:
+        check_encoder(config)
+    check_network(build, config, image_size)
+    if config.encoder_weights != "none":
+        build(config)
+
+
+def _find_builder(config: ModelConfig) -> Callable[[ModelConfig], nn.Module]:
+    if config.architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"unknown model.architecture {config.architecture}; one of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[config.architecture]
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -1,11 +1,14 @@
-"""The decoders of segmentation-models-pytorch with its own or timm's encoders (`tu-<timm name>`)."""
+"""The decoders of segmentation-models-pytorch, with its encoders or timm's (`tu-<timm name>`)."""
 
+import warnings
 from typing import Any
 
 import segmentation_models_pytorch as smp
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from busi_tune.config import ModelConfig
+from busi_tune.models.weights import find_normalisation, load_encoder_weights
 
 # `unet` is the classic one.
 DECODERS: dict[str, Any] = {
@@ -24,7 +27,64 @@ DECODERS: dict[str, Any] = {
 }
 
 
+class GreyInput(nn.Module):
+    """A network for RGB images, shown grey ones as its encoder saw images in pre-training.
+
+    Grey is repeated over the three channels and normalised, so that the pre-trained first layer is
+    kept exactly; summing its weights over the channels would pad with another grey at the border.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Wrap a network whose encoder expects RGB images of this mean and standard deviation."""
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The pre-trained part, for a learning rate of its own."""
+        return self.network.get_submodule("encoder")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images (B, 1, H, W) in [0, 1] into logits (B, 1, H, W)."""
+        logits: Tensor = self.network((images.expand(-1, 3, -1, -1) - self.mean) / self.std)
+        return logits
+
+
 def build_encoder_decoder(decoder: Any, config: ModelConfig) -> nn.Module:
-    """Build a decoder of segmentation-models-pytorch on an encoder from scratch."""
-    model: nn.Module = decoder(config.encoder, encoder_weights=None, in_channels=1)
-    return model
+    """Build a decoder of segmentation-models-pytorch on a new or a pre-trained encoder.
+
+    Raises:
+        ValueError: the encoder's weights cannot be had.
+    """
+    if config.encoder_weights == "none":
+        scratch: nn.Module = _build(decoder, config.encoder, weights=None, in_channels=1)
+        return scratch
+    if config.encoder_weights == "imagenet":
+        return _build_downloaded(decoder, config.encoder)
+    network = _build(decoder, config.encoder, weights=None, in_channels=3)
+    load_encoder_weights(network.encoder, config.encoder, config.encoder_weights)
+    return GreyInput(network, *find_normalisation(config.encoder, config.encoder_weights))
+
+
+def _build_downloaded(decoder: Any, encoder: str) -> nn.Module:
+    weights = True if encoder.startswith("tu-") else "imagenet"
+    try:
+        network = _build(decoder, encoder, weights=weights, in_channels=3)
+        return GreyInput(network, *find_normalisation(encoder, "imagenet"))
+    except OSError as error:
+        raise ValueError(
+            f"the ImageNet weights of {encoder} could not be downloaded; pass a file, "
+            f"--model.encoder_weights FILE ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _build(decoder: Any, encoder: str, weights: str | bool | None, in_channels: int) -> Any:
+    with warnings.catch_warnings():
+        # dpt advises another readout for encoders without a class token; this one is as valid.
+        warnings.filterwarnings("ignore", "Encoder does not have prefix tokens", UserWarning)
+        return decoder(encoder, encoder_weights=weights, in_channels=in_channels)

@@ -1,0 +1,149 @@
+"""Whether a network can be built and takes images of a size, told before anything is trained.
+
+The network is built and run on the meta device, without memory or arithmetic, in a fraction of a
+second: no table has to know which decoder takes which encoder.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+
+from busi_tune.config import ModelConfig
+from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
+from busi_tune.models.weights import find_timm_settings
+
+Builder = Callable[[ModelConfig], nn.Module]
+
+# How far around a refused size another one is looked for, in pixels.
+_SEARCH = 128
+
+
+def check_values(config: ModelConfig) -> None:
+    """Refuse numbers out of range and weights for a network that has no encoder.
+
+    Raises:
+        ValueError: the rule, the value received and what can be used.
+    """
+    if config.base_width < 1:
+        raise ValueError(f"model.base_width must be at least 1, got {config.base_width}")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"model.dropout must lie in [0, 1), got {config.dropout}")
+    if config.architecture not in DECODERS and config.encoder_weights != "none":
+        raise ValueError(
+            f"model.architecture {config.architecture} is trained from scratch, so "
+            f"model.encoder_weights must be none, got {config.encoder_weights}; "
+            f"architectures with an encoder are {', '.join(DECODERS)}"
+        )
+
+
+def check_encoder(config: ModelConfig) -> None:
+    """Refuse an encoder that does not exist or has no ImageNet weights where they are asked for.
+
+    Raises:
+        ValueError: the name received and the nearest, or the encoder and what to use instead.
+    """
+    name = config.encoder
+    if not _exists(name):
+        # The names `timm-...` are deprecated, and some compute something else than timm does.
+        known = [known for known in smp.encoders.get_encoder_names() if known[:5] != "timm-"]
+        known += [f"tu-{known}" for known in timm.list_models()]
+        near = difflib.get_close_matches(name.removeprefix("timm-"), known, n=3, cutoff=0.5)
+        hint = f"nearest: {', '.join(near)}" if near else "examples: resnet34, tu-convnext_tiny"
+        raise ValueError(f"unknown model.encoder {name}; {hint}")
+    if config.encoder_weights == "imagenet" and not _has_imagenet_weights(name):
+        raise ValueError(
+            f"there are no ImageNet weights of {name}; set model.encoder_weights to none or a file"
+        )
+
+
+def _exists(encoder: str) -> bool:
+    if not encoder.startswith("tu-"):
+        return encoder in smp.encoders.get_encoder_names() and not encoder.startswith("timm-")
+    try:
+        find_timm_settings(encoder)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _has_imagenet_weights(encoder: str) -> bool:
+    if encoder.startswith("tu-"):
+        return bool(timm.models.is_model_pretrained(encoder.removeprefix("tu-")))
+    return "imagenet" in smp.encoders.encoders[encoder]["pretrained_settings"]
+
+
+def check_network(build: Builder, config: ModelConfig, image_size: int) -> None:
+    """Refuse a decoder that does not take the encoder, and images that the network does not take.
+
+    Args:
+        build: the architecture's builder.
+        config: the network's settings; it is tried from scratch.
+        image_size: side of the images in pixels.
+
+    Raises:
+        ValueError: with the architectures or the nearest sizes that can be used.
+    """
+    try:
+        network = _build_on_meta(build, config)
+    # The libraries raise errors of every kind for pairs that they do not support.
+    except Exception as error:
+        raise ValueError(
+            f"model.architecture {config.architecture} does not take model.encoder "
+            f"{config.encoder} ({error}); {_other_decoders(config, image_size)}"
+        ) from error
+    if not _takes(network, image_size):
+        encoder = f" with model.encoder {config.encoder}" * (config.architecture in DECODERS)
+        sizes = " and ".join(map(str, _nearest_sizes(network, config, image_size)))
+        raise ValueError(
+            f"model.architecture {config.architecture}{encoder} does not take data.image_size "
+            f"{image_size}; nearest that work: {sizes or 'none'}"
+        )
+
+
+def _build_on_meta(build: Builder, config: ModelConfig) -> nn.Module:
+    scratch = dataclasses.replace(config, encoder_weights="none")
+    try:
+        with torch.device("meta"):
+            return build(scratch)
+    # Some read their own numbers while they are built, which takes memory.
+    except RuntimeError:
+        return build(scratch).to("meta")
+
+
+def _takes(network: nn.Module, size: int) -> bool:
+    images = torch.empty(2, 1, size, size, device="meta")
+    try:
+        with torch.no_grad():
+            return bool(network(images).shape == images.shape)
+    except Exception:
+        return False
+
+
+def _nearest_sizes(network: nn.Module, config: ModelConfig, size: int) -> list[int]:
+    below = range((size - 1) // 8 * 8, max(size - _SEARCH, 8) - 1, -8)
+    above = range(size // 8 * 8 + 8, size + _SEARCH + 1, 8)
+    sizes = [next((s for s in side if _takes(network, s)), 0) for side in (below, above)]
+    if not any(sizes) and config.architecture in DECODERS and config.encoder.startswith("tu-"):
+        # Encoders with position embeddings take one size alone.
+        own = find_timm_settings(config.encoder).input_size[-1]
+        sizes = [own if _takes(network, own) else 0]
+    return [size for size in sizes if size]
+
+
+def _other_decoders(config: ModelConfig, image_size: int) -> str:
+    names = [name for name in DECODERS if _works(name, config, image_size)]
+    return f"it goes with {', '.join(names)}" if names else "no decoder does; all take tu-resnet34"
+
+
+def _works(decoder: str, config: ModelConfig, image_size: int) -> bool:
+    try:
+        network = _build_on_meta(partial(build_encoder_decoder, DECODERS[decoder]), config)
+    except Exception:
+        return False
+    return _takes(network, image_size) or bool(_nearest_sizes(network, config, image_size))
