@@ -13,7 +13,7 @@ CLASSES = ("benign", "malignant", "normal")
 NORMAL = "normal"
 UNLABELLED = "unlabelled"
 METADATA = "metadata.csv"
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 25_000_000
 
 _MASK_STEM = re.compile(r"(?P<image>.+)_mask(_\d+)?")
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -207,9 +207,12 @@ def open_image(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=["JPEG" if jpeg else "PNG"])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{path} is refused as a decompression bomb: {error}") from error
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{path} has {image.width} x {image.height} pixels, over {MAX_PIXELS}")
+        raise ValueError(
+            f"{path} is refused as a decompression bomb: {image.width} x {image.height} pixels, "
+            f"the limit is {MAX_PIXELS}"
+        )
     if image.mode not in _MODES:
         raise ValueError(f"{path} must be an 8-bit grey or colour image, got mode {image.mode}")
     return image

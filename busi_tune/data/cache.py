@@ -1,41 +1,27 @@
-"""Decoded images: checked and built once per content and size, then mapped from disk."""
+"""The images of a configuration: checked and decoded once per content and size, then mapped."""
 
-import contextlib
 import hashlib
-import json
+import inspect
 import logging
 import os
-import shutil
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from busi_tune.config import DataConfig
-from busi_tune.data import phantom
-from busi_tune.data.busi import (
-    ENDINGS,
-    Sample,
-    apply_groups,
-    find_samples,
-    list_samples,
-    quote,
-    read_image,
-    read_mask,
-)
-from busi_tune.data.check import Problem, Progress, check_folder, check_structure
-from busi_tune.run_directory import locked, write_json
+from busi_tune.data import phantom, scanner
+from busi_tune.data.busi import ENDINGS, Sample, apply_groups, find_samples, list_samples, quote
+from busi_tune.data.check import Problem, check_folder, check_structure
+from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.store import open_stored, replacing, store
+from busi_tune.run_directory import locked
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = "1"  # of the stored files and of the resizing; another one is never read
-_META = "meta.json"
-_ARRAYS = ("images", "masks", "sizes", "packed_masks", "offsets")
 _WAIT_SECONDS = 600.0
 
 
@@ -85,26 +71,14 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
     root = Path(config.root) if config.root else _phantom_root(config)
     structure = check_structure(root, config.classes)
     if _blocking(structure, config.skip_bad):
-        _refuse(root, _blocking(check_folder(root, config.classes), config.skip_bad))
+        problems = check_folder(root, config.classes, progress)
+        _refuse(root, _blocking(problems, config.skip_bad))
     samples = find_samples(root, config.classes)
-    digests = dict(zip(samples, _map(_hash_sample, samples), strict=True))
-    causes = [f"{problem.path.name}: {problem.cause}" for problem in structure]
-    key = _hash([_FORMAT, str(config.skip_bad), *causes, *digests.values()])
-    entry = _cache_folder(config) / f"{key[:24]}-{config.image_size}"
-    with locked(entry, _WAIT_SECONDS):
-        stored = _open_stored(entry / "data")
-        if stored is None:
-            kept, outcome = _select(root, samples, config, progress)
-            outcome["data_hash"] = _hash(digests[sample] for sample in kept)
-            with _replacing(entry / "data") as folder:
-                _store(folder, kept, config.image_size, outcome, progress)
-            stored = _open_stored(entry / "data")
-            assert stored is not None
-    meta, arrays = stored
+    meta, arrays = _load_stored(root, samples, structure, config, progress)
     _log_outcome(root, len(samples), meta)
-    kept_names = set(meta["names"])
+    names = set(meta["names"])
     everything = {sample.name for sample in list_samples(root, config.classes)}
-    used = apply_groups([s for s in samples if s.name in kept_names], config.groups, everything)
+    used = apply_groups([s for s in samples if s.name in names], config.groups, everything)
     return ImageSet(
         names=tuple(sample.name for sample in used),
         labels=tuple(sample.label for sample in used),
@@ -115,6 +89,33 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
     )
 
 
+def _load_stored(
+    root: Path,
+    samples: Sequence[Sample],
+    structure: Sequence[Problem],
+    config: DataConfig,
+    progress: Progress | None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Map the stored arrays of these samples; check, decode and store first where needed.
+
+    The key is what the check saw, names and contents, so that its outcome need not be found again.
+    """
+    digests = dict(zip(samples, map_threads(_hash_sample, samples), strict=True))
+    causes = [f"{problem.path.name}: {problem.cause}" for problem in structure]
+    key = _hash([_FORMAT, str(config.skip_bad), *causes, *digests.values()])
+    entry = _cache_folder(config) / f"{key[:24]}-{config.image_size}"
+    with locked(entry, _WAIT_SECONDS):
+        stored = open_stored(entry / "data")
+        if stored is None:
+            kept, outcome = _select(root, samples, config, progress)
+            outcome["data_hash"] = _hash(digests[sample] for sample in kept)
+            with replacing(entry / "data") as folder:
+                store(folder, kept, config.image_size, outcome, progress)
+            stored = open_stored(entry / "data")
+            assert stored is not None
+        return stored
+
+
 def _cache_folder(config: DataConfig) -> Path:
     chosen = config.cache_dir or os.environ.get("BUSI_TUNE_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "busi_tune"
@@ -122,11 +123,11 @@ def _cache_folder(config: DataConfig) -> Path:
 
 def _phantom_root(config: DataConfig) -> Path:
     """The phantom set below the cache folder, written where it is not there yet."""
-    source = hashlib.sha256(Path(phantom.__file__).read_bytes()).hexdigest()[:12]
-    entry = _cache_folder(config) / f"phantom-{config.phantom_images}-{source}"
+    sources = [inspect.getsource(module) for module in (phantom, scanner)]
+    entry = _cache_folder(config) / f"phantom-{config.phantom_images}-{_hash(sources)[:12]}"
     with locked(entry, _WAIT_SECONDS):
         if not (entry / "data").exists():
-            with _replacing(entry / "data") as folder:
+            with replacing(entry / "data") as folder:
                 phantom.write_phantom(folder, config.phantom_images)
     return entry / "data"
 
@@ -186,86 +187,6 @@ def _log_outcome(root: Path, num_samples: int, meta: dict[str, Any]) -> None:
             meta["num_warnings"],
             root,
         )
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `target` when it is whole; its parent must be locked."""
-    partial = target.with_name("partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-
-
-def _store(
-    folder: Path,
-    samples: Sequence[Sample],
-    image_size: int,
-    outcome: dict[str, Any],
-    progress: Progress | None,
-) -> None:
-    shape = (len(samples), image_size, image_size)
-    images, masks = (
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
-        for name in ("images", "masks")
-    )
-    sizes = np.zeros((len(samples), 2), dtype=np.int32)
-    packed = []
-    decoded = _imap(lambda sample: _decode(sample, image_size), samples)
-    for index, (image, mask, original) in enumerate(decoded):
-        images[index], masks[index], sizes[index] = image, mask, original.shape
-        packed.append(np.packbits(original))
-        if progress:
-            progress(index + 1, len(samples))
-    images.flush()
-    masks.flush()
-    np.save(folder / "sizes.npy", sizes)
-    np.save(folder / "packed_masks.npy", np.concatenate(packed))
-    np.save(folder / "offsets.npy", np.cumsum([0, *(part.size for part in packed)], dtype=np.int64))
-    checksums = {name: _checksum(folder / f"{name}.npy") for name in _ARRAYS}
-    write_json(folder / _META, {**outcome, "checksums": checksums})
-
-
-def _decode(sample: Sample, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image and mask stretched to the training size, and the mask as it is."""
-    square = (image_size, image_size)
-    original = read_mask(sample.mask_paths)
-    image = Image.fromarray(read_image(sample.image_path)).resize(square, Image.Resampling.BILINEAR)
-    covered = Image.fromarray(original).convert("L").resize(square, Image.Resampling.BILINEAR)
-    return np.asarray(image), np.asarray(covered) > 127, original
-
-
-def _open_stored(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-    """Map what `_store` wrote; None where it is missing or damaged."""
-    try:
-        meta = json.loads((folder / _META).read_text())
-        for name, checksum in meta["checksums"].items():
-            if _checksum(folder / f"{name}.npy") != checksum:
-                raise ValueError(f"checksum of {name}.npy")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        logger.warning("damaged cache %s is built again: %s", folder, error)
-        return None
-    # plain views of the mapped files: a memmap would be copied, not shared, when pickled
-    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
-    return meta, arrays
-
-
-def _checksum(path: Path) -> int:
-    return zlib.crc32(memoryview(np.memmap(path, mode="r")))
-
-
-def _imap(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(function, items)
-
-
-def _map(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    return list(_imap(function, items))
 
 
 def _hash(parts: Iterable[str]) -> str:

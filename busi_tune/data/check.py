@@ -1,10 +1,8 @@
 """Everything that is wrong with a folder of images, all at once."""
 
-import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +11,7 @@ import numpy as np
 
 from busi_tune.data.busi import (
     CLASSES,
+    ENDINGS,
     METADATA,
     NORMAL,
     Sample,
@@ -26,9 +25,7 @@ from busi_tune.data.busi import (
     read_image,
     read_mask_values,
 )
-
-Progress = Callable[[int, int], None]
-"""Called with the number of images done and in all."""
+from busi_tune.data.parallel import Progress, map_threads
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COPY_AGAIN = "copy the file again from its source, or remove image and mask"
@@ -62,11 +59,8 @@ def check_folder(
     """
     problems = check_structure(root, classes)
     samples = _labelled(root, classes)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done, found in enumerate(pool.map(check_sample, samples), start=1):
-            problems += found
-            if progress:
-                progress(done, len(samples))
+    for found in map_threads(check_sample, samples, progress):
+        problems += found
     return problems
 
 
@@ -100,22 +94,12 @@ def check_sample(sample: Sample) -> list[Problem]:
     if not problems:
         problems += _decoded(sample.image_path, read_image)[1]
     if not sample.mask_paths:
-        problems.append(
-            Problem(
-                sample.image_path,
-                "image without mask",
-                "add its mask file (all zero where there is no lesion) or remove the image",
-            )
-        )
-    mask_found = False
-    unknown = False
-    for path in sample.mask_paths:
-        found, filled = _check_mask(path, sample.label, size)
-        problems += found
-        mask_found |= filled
-        unknown |= any(problem.severity == "error" for problem in found)
-    if sample.mask_paths and not mask_found and not unknown and sample.label != NORMAL:
-        problems.append(
+        remedy = "add its mask file (all zero where there is no lesion) or remove the image"
+        return [*problems, Problem(sample.image_path, "image without mask", remedy)]
+    masks = [_check_mask(path, sample.label, size) for path in sample.mask_paths]
+    found = [problem for mask_problems, _ in masks for problem in mask_problems]
+    if not found and not any(filled for _, filled in masks) and sample.label != NORMAL:
+        found.append(
             Problem(
                 sample.mask_paths[0],
                 f"empty mask in class {sample.label}",
@@ -123,7 +107,7 @@ def check_sample(sample: Sample) -> list[Problem]:
                 "warning",
             )
         )
-    return problems
+    return problems + found
 
 
 def _labelled(root: Path, classes: Sequence[str]) -> list[Sample]:
@@ -157,6 +141,9 @@ def _check_busi(root: Path, classes: Sequence[str]) -> Iterator[Problem]:
             )
         elif folder.name in expected:
             yield from _check_class(folder)
+    for path in list_files(root, ENDINGS):
+        remedy = "move it into the folder of its class"
+        yield Problem(path, "ignored, it lies outside the class folders", remedy, "warning")
 
 
 def _check_class(folder: Path) -> Iterator[Problem]:
@@ -172,12 +159,12 @@ def _check_class(folder: Path) -> Iterator[Problem]:
 
 
 def _check_generic(root: Path) -> Iterator[Problem]:
-    images = list_files(root / "images", (".png", ".jpg", ".jpeg"))
+    images = list_files(root / "images", ENDINGS)
     names = {path.stem for path in images}
     for path in list_files(root / "masks", (".png",)):
         if path.stem not in names:
             yield _without_image(path, path.name)
-    yield from _check_ignored(root / "images", (".png", ".jpg", ".jpeg"))
+    yield from _check_ignored(root / "images", ENDINGS)
     yield from _check_ignored(root / "masks", (".png",))
     try:
         apply_metadata(list_samples(root), root / METADATA)
@@ -224,7 +211,7 @@ def _check_mask(path: Path, label: str, size: tuple[int, int] | None) -> tuple[l
             )
         )
     filled = bool(values.any())
-    if filled and label == NORMAL and not strange:
+    if filled and label == NORMAL:
         problems.append(
             Problem(path, "non-empty mask in class normal", "clear it, or move image and mask")
         )
@@ -255,7 +242,8 @@ def _check_file(path: Path) -> tuple[tuple[int, int] | None, list[Problem]]:
         with open_image(path) as image:
             size = image.size
     except ValueError as error:
-        return None, [Problem(path, str(error), "scale it down or convert it")]
+        cause = str(error).removeprefix(f"{path} ")
+        return None, [Problem(path, cause, "scale it down, or convert it to 8-bit grey")]
     except Exception as error:  # Pillow raises many kinds on damaged headers
         return None, [Problem(path, f"damaged header: {error}", _COPY_AGAIN)]
     fault = find_png_fault(path) if head == _SIGNATURE else None

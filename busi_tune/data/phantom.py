@@ -1,9 +1,7 @@
 """Synthetic breast ultrasound in BUSI's layout, the data set of the demo and the tests.
 
-An image is made as a scanner makes one: a map of scatterer strength (skin, fat with septa,
-glandular tissue, muscle, lesions) times complex Gaussian noise, blurred by a point spread that widens with
-depth, envelope, attenuation along the beam, logarithm. The model of speckle is that of Burckhardt,
-"Speckle in ultrasound B-mode scans", IEEE Trans. Sonics Ultrason. 25 (1978). Levels are in decibel.
+Lesions are dark. Benign ones are smooth and wide, some of them cysts with enhancement behind;
+malignant ones are irregular with spicules and a shadow behind.
 """
 
 from collections.abc import Sequence
@@ -15,9 +13,12 @@ from PIL import Image
 from scipy import ndimage
 
 from busi_tune.data.busi import CLASSES, NORMAL
+from busi_tune.data.parallel import map_threads
+from busi_tune.data.scanner import draw_tissue, scan, smooth_noise
 
 SHARES = {"benign": 0.56, "malignant": 0.27, "normal": 0.17}
-DYNAMIC_RANGE = 56.0
+TWIN_EVERY = 9
+TWO_LESIONS_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Lesion:
 def write_phantom(folder: Path, num_images: int = 120, seed: int = 0) -> None:
     """Write the phantom set; the same files for the same arguments.
 
-    Every ninth image of a class is a near-duplicate of the one before it: the scan cropped,
-    brighter or darker, annotated anew.
+    Every ninth image of a class is a near-duplicate of the one before it: the same scan cropped,
+    brighter or darker, annotated anew. Every tenth image has two lesions, each with its own mask.
 
     Args:
         folder: Where the class folders are made; must not exist or be empty.
@@ -56,15 +57,21 @@ def write_phantom(folder: Path, num_images: int = 120, seed: int = 0) -> None:
         raise ValueError(f"num_images must be at least {len(CLASSES)}, got {num_images}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"the phantom set needs a new or empty folder, got {folder}")
-    for number_of_class, (label, count) in enumerate(count_classes(num_images).items()):
+    jobs = []
+    for label, count in count_classes(num_images).items():
         (folder / label).mkdir(parents=True)
-        for number in range(1, count + 1):
-            twin = number % 9 == 0
-            rng = np.random.default_rng((seed, number_of_class, number - twin))
-            image, masks = render(rng, label, num_lesions=2 if number % 10 == 4 else 1)
-            if twin:
-                image, masks = rescan(rng, image, masks)
-            save(folder / label / f"{label} ({number}).png", image, masks)
+        jobs += [(label, number) for number in range(1, count + 1)]
+    list(map_threads(lambda job: _write_image(folder, seed, *job), jobs))
+
+
+def _write_image(folder: Path, seed: int, label: str, number: int) -> None:
+    twin = number % TWIN_EVERY == 0
+    original = number - 1 if twin else number
+    rng = np.random.default_rng((seed, CLASSES.index(label), original))
+    image, masks = render(rng, label, 2 if original % TWO_LESIONS_EVERY == 4 else 1)
+    if twin:
+        image, masks = rescan(rng, image, masks)
+    save(folder / label / f"{label} ({number}).png", image, masks)
 
 
 def count_classes(num_images: int) -> dict[str, int]:
@@ -108,49 +115,6 @@ def render(
     return scan(rng, level, gain), masks
 
 
-def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], *sigma: float) -> np.ndarray:
-    """Gaussian noise of unit variance, correlated over `sigma` pixels along each axis."""
-    noise = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="reflect")
-    return np.asarray(noise / noise.std())
-
-
-def draw_tissue(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the layers from skin to muscle; echo level and beam gain, both (H, W) in dB."""
-    height, width = shape
-    depth = np.arange(height)[:, None] / height
-    ends = rng.uniform(0.035, 0.06) + np.cumsum(
-        [0.0, rng.uniform(0.12, 0.26), rng.uniform(0.28, 0.42)]
-    )
-    waves = [0.004, 0.022, 0.03]
-    bounds = [
-        end + wave * smooth_noise(rng, (width,), width / 7)
-        for end, wave in zip(ends, waves, strict=True)
-    ]
-    streaks = smooth_noise(rng, shape, 0.8, 14)
-    septa = smooth_noise(rng, shape, 5, 16)
-    ridge = np.exp(-((septa / 0.10) ** 2))
-    lobules = smooth_noise(rng, shape, 3, 8)
-    layers = [
-        -9 + 2 * streaks,
-        -25 + 1.5 * smooth_noise(rng, shape, 2, 5) + 15 * ridge,
-        -15 + 3.5 * lobules + 2 * streaks,
-        -27 + 2 * lobules + 6 * np.clip(streaks, -1, 2.5),
-    ]
-    level = layers[0]
-    for bound, layer in zip(bounds, layers[1:], strict=True):
-        share = 1 / (1 + np.exp(-(depth - bound) * height / 1.2))
-        level = level * (1 - share) + layer * share
-        level = level + rng.uniform(3, 9) * np.exp(-(((depth - bound) * height / 1.1) ** 2))
-    bend = 0.03 * height * smooth_noise(rng, (width,), width / 6)
-    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    warped = ndimage.map_coordinates(
-        level, [rows + bend * np.minimum(1, depth / 0.3), columns], order=1, mode="nearest"
-    )
-    contact = 2.5 * smooth_noise(rng, (width,), width / 12)
-    gain = contact - rng.uniform(10, 26) * np.clip(depth - rng.uniform(0.45, 0.65), 0, 1) / 0.4
-    return warped, np.broadcast_to(gain, shape)
-
-
 def draw_lesion(
     rng: np.random.Generator, shape: tuple[int, int], label: str, side: float, spread: float
 ) -> Lesion:
@@ -180,18 +144,18 @@ def draw_lesion(
         return Lesion(inside, -70, 0, 0.8, 3, rng.uniform(35, 60))
     if benign:
         return Lesion(inside, rng.uniform(-38, -31), 2, 1.0, 4, rng.uniform(-5, 25))
-    return Lesion(inside, rng.uniform(-42, -34), 4, 2.0, 3, rng.uniform(-75, -30))
+    return Lesion(inside, rng.uniform(-42, -34), 3, 2.2, 3, rng.uniform(-75, -25))
 
 
 def draw_outline(rng: np.random.Generator, angle: np.ndarray, benign: bool) -> np.ndarray:
     """Draw the radius of a lesion at every angle, 1 on average without spicules."""
     radius = np.ones_like(angle)
     for order in range(2, 4 if benign else 8):
-        size = (0.05 if benign else 0.13) * rng.standard_normal() * 2 / order
+        size = (0.05 if benign else 0.1) * rng.standard_normal() * 2 / order
         radius += size * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
-    for _ in range(0 if benign else int(rng.integers(4, 9))):
+    for _ in range(0 if benign else int(rng.integers(3, 8))):
         away = np.angle(np.exp(1j * (angle - rng.uniform(-np.pi, np.pi))))
-        radius += rng.uniform(0.15, 0.5) * np.exp(-((away / rng.uniform(0.08, 0.16)) ** 2))
+        radius += rng.uniform(0.1, 0.4) * np.exp(-((away / rng.uniform(0.1, 0.2)) ** 2))
     return radius
 
 
@@ -201,28 +165,12 @@ def insert_lesion(
     """Put a lesion into the tissue; the new level and the change of gain below it."""
     share = ndimage.gaussian_filter(lesion.inside.astype(float), lesion.blur)
     rim = ndimage.gaussian_filter(lesion.inside.astype(float), 3 * lesion.blur) * (1 - share)
-    content = lesion.level + lesion.texture * smooth_noise(rng, level.shape, 3, 3)
+    content = lesion.level + lesion.texture * smooth_noise(rng, level.shape, 2, 4)
     change = lesion.gain * np.cumsum(share, axis=0) / level.shape[0]
-    spread = ndimage.gaussian_filter1d(change, 2.5, axis=1)
-    return level * (1 - share) + content * share + 4 * lesion.rim * rim * (1 - rim), spread
-
-
-def scan(rng: np.random.Generator, level: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """Image a level map: speckle, envelope, attenuation, log compression; uint8 (H, W)."""
     depth = np.linspace(0, 1, level.shape[0])[:, None]
-    strength = 10 ** (level / 20)
-    power = np.zeros_like(level)
-    looks = 2
-    for _ in range(looks):
-        for _component in range(2):
-            echo = strength * rng.standard_normal(level.shape)
-            near = ndimage.gaussian_filter(echo, (0.55, 0.8))
-            far = ndimage.gaussian_filter(echo, (0.7, 1.7))
-            near, far = near / 0.33, far / 0.235
-            power += (near * (1 - depth) + far * depth) ** 2 / looks
-    floor = 10 ** (-62 / 10) * rng.exponential(1.0, level.shape)
-    decibel = 10 * np.log10(power * 10 ** (gain / 10) + floor)
-    return np.clip(255 * (1 + (decibel - 2) / DYNAMIC_RANGE), 0, 255).astype(np.uint8)
+    sharp, soft = (ndimage.gaussian_filter1d(change, sigma, axis=1) for sigma in (2, 9))
+    spread = sharp * (1 - depth) + soft * depth
+    return level * (1 - share) + content * share + 4 * lesion.rim * rim * (1 - rim), spread
 
 
 def rescan(

@@ -88,14 +88,14 @@ def _draw_tenth(
     indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], seed: int
 ) -> np.ndarray:
     """Draw whole groups, as near to a tenth of every class as they allow."""
-    num_groups = len({groups[index] for index in indices})
-    if num_groups < 2:
+    names, counts = np.unique(np.asarray(labels)[indices], return_counts=True)
+    num_parts = min(10, len({groups[index] for index in indices}), int(counts.max()))
+    if num_parts < 2:
         raise ValueError(
-            f"train, validation and test need an image group each, got {len(set(groups))} groups"
+            "train, validation and test need a group of images each and two images of a class to "
+            f"draw from, got {len(labels)} images in {len(set(groups))} groups; add images"
         )
-    chosen = np.asarray(labels)[indices]
-    names, counts = np.unique(chosen, return_counts=True)
-    parts = _draw_parts(indices, labels, groups, min(10, num_groups, int(counts.max())), seed)
+    parts = _draw_parts(indices, labels, groups, num_parts, seed)
 
     def distance(part: np.ndarray) -> float:
         found = np.array([(np.asarray(labels)[part] == name).sum() for name in names])

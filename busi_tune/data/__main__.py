@@ -1,0 +1,105 @@
+"""The command `python -m busi_tune.data`: check a folder, make the phantom set."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; 0: done, 2: bad input."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m busi_tune.data", description="Look at or make a folder of images."
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_check(commands)
+    add_phantom(commands)
+    return parser
+
+
+def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `check`."""
+    check = commands.add_parser(
+        "check",
+        help="list everything that is wrong with a folder of images",
+        description="List everything that is wrong with a folder of images, each with file, cause "
+        "and remedy. Exit code 0: no errors (warnings at most), 2: errors.",
+    )
+    check.add_argument(
+        "path",
+        metavar="PATH",
+        type=Path,
+        help="folder in BUSI's layout (benign/, malignant/, normal/: x.png, x_mask.png, "
+        "x_mask_1.png) or images/ + masks/ with equal names and an optional metadata.csv "
+        "(columns image, class, group)",
+    )
+    check.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="look at these classes only, as with data.classes (default: all, each must be there)",
+    )
+    check.set_defaults(run=run_check)
+
+
+def add_phantom(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `phantom`."""
+    phantom = commands.add_parser(
+        "phantom",
+        help="make synthetic breast ultrasound in BUSI's layout",
+        description="Make synthetic breast ultrasound in BUSI's layout, the same for one seed.",
+    )
+    phantom.add_argument("out", metavar="OUT", type=Path, help="new or empty folder")
+    phantom.add_argument(
+        "--num_images", type=int, default=120, help="images in all, at least 3 (default: 120)"
+    )
+    phantom.add_argument("--seed", type=int, default=0, help="seed of everything (default: 0)")
+    phantom.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="also draw a contact sheet with outlines, a PNG"
+    )
+    phantom.set_defaults(run=run_phantom)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Print the problems of a folder, errors last, and their number."""
+    from busi_tune.data.check import check_folder  # numpy and pillow: not for --help
+
+    problems = check_folder(options.path, options.classes)
+    problems.sort(key=lambda problem: problem.severity == "error")
+    for problem in problems:
+        print(problem)
+    num_errors = sum(problem.severity == "error" for problem in problems)
+    print(f"{options.path}: {num_errors} errors, {len(problems) - num_errors} warnings")
+    return 2 if num_errors else 0
+
+
+def run_phantom(options: argparse.Namespace) -> int:
+    """Write the phantom set and, where asked for, its contact sheet."""
+    from busi_tune.data.phantom import write_phantom  # scipy: not for --help
+
+    write_phantom(options.out, options.num_images, options.seed)
+    print(f"{options.num_images} images in {options.out}")
+    if options.sheet:
+        from busi_tune.data.sheet import draw_sheet
+
+        draw_sheet(options.out, options.sheet)
+        print(f"contact sheet {options.sheet}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Threads over the images of a folder."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Progress = Callable[[int, int], None]
+"""Called with the number of items done and in all."""
+
+
+def map_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], progress: Progress | None = None
+) -> Iterator[Result]:
+    """Apply a function to every item, the results in order.
+
+    Threads suffice: decoding, hashing and filtering of images release the interpreter's lock.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for done, result in enumerate(pool.map(function, items), start=1):
+            yield result
+            if progress:
+                progress(done, len(items))

@@ -1,0 +1,105 @@
+"""Decoded images on disk: arrays that appear whole or not at all, with their checksums."""
+
+import contextlib
+import json
+import logging
+import mmap
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from busi_tune.data.busi import Sample, quote, read_image, read_mask
+from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.run_directory import write_json
+
+logger = logging.getLogger(__name__)
+
+_META = "meta.json"
+_ARRAYS = ("images", "masks", "sizes", "packed_masks", "offsets")
+_FILES = (_META, *(f"{name}.npy" for name in _ARRAYS))
+_CHECKSUMS = "checksums.json"
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `target` when it is whole; its parent must be locked."""
+    partial = target.with_name("partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+
+
+def store(
+    folder: Path,
+    samples: Sequence[Sample],
+    image_size: int,
+    outcome: dict[str, Any],
+    progress: Progress | None,
+) -> None:
+    """Decode images and masks into arrays of a folder.
+
+    Args:
+        folder: A folder as of `replacing`.
+        samples: What to decode; each was checked.
+        image_size: Side in pixels to which images and masks are stretched.
+        outcome: What `open_stored` returns beside the arrays.
+        progress: Called after each image.
+    """
+    shape = (len(samples), image_size, image_size)
+    images, masks = (
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+        for name in ("images", "masks")
+    )
+    sizes = np.zeros((len(samples), 2), dtype=np.int32)
+    packed = []
+    decoded = map_threads(lambda sample: _decode(sample, image_size), samples, progress)
+    for index, (image, mask, original) in enumerate(decoded):
+        images[index], masks[index], sizes[index] = image, mask, original.shape
+        packed.append(np.packbits(original))
+    images.flush()
+    masks.flush()
+    np.save(folder / "sizes.npy", sizes)
+    np.save(folder / "packed_masks.npy", np.concatenate(packed))
+    np.save(folder / "offsets.npy", np.cumsum([0, *(part.size for part in packed)], dtype=np.int64))
+    write_json(folder / _META, outcome)
+    write_json(folder / _CHECKSUMS, {name: _checksum(folder / name) for name in _FILES})
+
+
+def _decode(sample: Sample, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image and mask stretched to the training size, and the mask as it is."""
+    square = (image_size, image_size)
+    original = read_mask(sample.mask_paths)
+    image = Image.fromarray(read_image(sample.image_path)).resize(square, Image.Resampling.BILINEAR)
+    covered = Image.fromarray(original).convert("L").resize(square, Image.Resampling.BILINEAR)
+    return np.asarray(image), np.asarray(covered) > 127, original
+
+
+def open_stored(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """Map what `store` wrote; None where it is missing or damaged."""
+    if not folder.exists():
+        return None
+    try:
+        checksums = json.loads((folder / _CHECKSUMS).read_text())
+        damaged = [name for name in _FILES if _checksum(folder / name) != checksums[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        damaged = [str(error)]
+    if damaged:
+        logger.warning("the cache %s is damaged and is built again: %s", folder, quote(damaged))
+        return None
+    meta = json.loads((folder / _META).read_text())
+    # plain views of the mapped files: a memmap would be copied, not shared, when pickled
+    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
+    return meta, arrays
+
+
+def _checksum(path: Path) -> int:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return zlib.crc32(content)
