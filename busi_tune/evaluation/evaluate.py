@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from busi_tune.evaluation.counts import COUNTS, compute_metrics, count_pixels
+from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
 
 if TYPE_CHECKING:
     from busi_tune.data.batches import DeviceImages
@@ -40,7 +40,7 @@ def evaluate(
         model: network of logits (B, 1, S, S); left in the mode in which it came.
         images: the set, for names, sizes and masks of original size.
         device_images: the same set on the network's device.
-        indices: positions in the set, at least one.
+        indices: positions in the set.
         threshold: probability from which a pixel is lesion.
         batch_size: images per forward pass.
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
@@ -55,7 +55,8 @@ def evaluate(
     model.eval()
     rows: list[Row] = []
     positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
-    for batch in torch.split(positions, batch_size):
+    for start in range(0, len(positions), batch_size):
+        batch = positions[start : start + batch_size]
         inputs, masks = device_images.gather(batch)
         with torch.inference_mode():
             probabilities = torch.sigmoid(model(inputs).float())
@@ -64,7 +65,7 @@ def evaluate(
             row = _evaluate_image(images, index, probability, threshold, predictions)
             rows.append(row | _named(counts, "_resized"))
     model.train(was_training)
-    return _with_metrics(pd.DataFrame(rows))
+    return _with_metrics(rows)
 
 
 def quantise(probabilities: Tensor) -> Tensor:
@@ -106,8 +107,9 @@ def _named(counts: Sequence[int], ending: str = "") -> Row:
     return {f"{name}{ending}": count for name, count in zip(COUNTS, counts, strict=True)}
 
 
-def _with_metrics(table: pd.DataFrame) -> pd.DataFrame:
-    metrics = compute_metrics(table[list(COUNTS)].to_numpy())
+def _with_metrics(rows: Sequence[Row]) -> pd.DataFrame:
+    columns = ["image", "label", "group", "height", "width", *COUNTS]
     resized = [f"{name}_resized" for name in COUNTS]
-    kept = table.columns.drop(resized)
-    return pd.concat([table[kept], pd.DataFrame(metrics), table[resized]], axis=1)
+    table = pd.DataFrame(rows, columns=[*columns, *resized])
+    metrics = compute_metrics(table[list(COUNTS)].to_numpy())
+    return table.assign(**metrics)[[*columns, *METRICS, *resized]]

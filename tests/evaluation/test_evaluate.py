@@ -138,3 +138,9 @@ def test_black_is_never_lesion_and_white_always() -> None:
     extremes = quantise(torch.tensor([0.0, 1.0]))
     assert is_lesion(extremes, 0.0001).tolist() == [False, True]
     assert is_lesion(extremes, 0.9999).tolist() == [False, True]
+
+
+def test_no_images_give_the_same_columns_and_no_rows(setting: Setting) -> None:
+    table = run(setting, indices=[])
+    assert len(table) == 0
+    assert list(table.columns) == list(run(setting).columns)

@@ -1,0 +1,1 @@
+"""Tables and figures of a run, from the files of its directory alone."""

@@ -1,0 +1,216 @@
+"""The tables of a cross-validation: a row per fold, and a row per model."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from busi_tune import run_directory
+from busi_tune.results.read import KfoldRun
+from busi_tune.results.statistics import NUM_RESAMPLES, summarise
+from busi_tune.results.tables import (
+    format_interval,
+    format_score,
+    format_summary,
+    to_markdown,
+    write_csv,
+    write_markdown,
+)
+
+SCORES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "Precision",
+    "recall": "Recall",
+    "specificity": "Specificity",
+}
+STATISTICS = ("mean", "sd", "low", "high")
+COST = {
+    "num_trainings": "Trainings",
+    "epochs": "Epochs",
+    "best_epoch": "Best epoch",
+    "seconds": "Seconds",
+    "num_parameters": "Parameters",
+    "num_workers": "Workers",
+}
+
+EMPTY_RULE = (
+    "An empty prediction for an image without lesion scores 1; an empty mask against one that is "
+    "not scores 0."
+)
+
+
+def write_kfold_tables(run: KfoldRun) -> None:
+    """Write the tables of folds and models as CSV and Markdown."""
+    models = models_table(run)
+    _write_folds(run, models)
+    _write_models(run, models)
+
+
+def models_table(run: KfoldRun) -> pd.DataFrame:
+    """Summarise every model over the test images of its trainings.
+
+    Returns:
+        Three rows per model, for its tumour images, all images and normal ones (those with an
+        empty mask), with mean, sd and interval of each score; for normal images of `false_lesion`,
+        whether a lesion was predicted. Cost is per training: the mean where trainings differ.
+    """
+    rows = []
+    for model in run.models:
+        images = run.images[run.images["model"] == model]
+        images = images.assign(false_lesion=images["fp"] > 0)
+        cost = _cost(run.folds[run.folds["model"] == model])
+        for name, chosen, scores in (
+            ("tumour", images[images["has_lesion"]], list(SCORES)),
+            ("all", images, list(SCORES)),
+            ("normal", images[~images["has_lesion"]], ["false_lesion"]),
+        ):
+            rows.append({"model": model, "images": name, **_summaries(chosen, scores), **cost})
+    order = ["model", "images", "num_images"]
+    order += [f"{score}_{part}" for score in [*SCORES, "false_lesion"] for part in STATISTICS]
+    return pd.DataFrame(rows).reindex(columns=[*order, *COST, "num_converged", "chosen_here"])
+
+
+def console_rows(models: pd.DataFrame) -> list[dict[str, str]]:
+    """Return a row per model for the terminal, from the table of models."""
+    by_images = {name: part for name, part in models.groupby("images")}
+    return [
+        {
+            "model": str(tumour["model"]),
+            "Dice, tumour images": _interval(tumour, "dice"),
+            "IoU, tumour images": _interval(tumour, "iou"),
+            "Dice, all images": _interval(everything, "dice"),
+            "false lesions": format_score(normal["false_lesion_mean"]),
+            "epochs": f"{tumour['epochs']:.0f}",
+            "seconds": f"{tumour['seconds']:.0f}",
+            "parameters": f"{tumour['num_parameters']:,}",
+            "note": _note(tumour),
+        }
+        for tumour, everything, normal in zip(
+            *(_records(by_images[name]) for name in ("tumour", "all", "normal")), strict=True
+        )
+    ]
+
+
+def _summaries(images: pd.DataFrame, scores: list[str]) -> dict[str, float]:
+    row: dict[str, float] = {"num_images": len(images)}
+    summaries = summarise(images[scores].to_numpy(dtype=np.float64), images["group"])
+    for score, summary in zip(scores, summaries, strict=True):
+        row |= {f"{score}_{part}": getattr(summary, part) for part in STATISTICS}
+    return row
+
+
+def _cost(folds: pd.DataFrame) -> dict[str, object]:
+    return {
+        "num_trainings": len(folds),
+        **{name: folds[name].mean() for name in ("epochs", "best_epoch", "seconds")},
+        "num_parameters": int(folds["num_parameters"].iloc[0]),
+        "num_workers": int(folds["num_workers"].iloc[0]),
+        "num_converged": int(folds["converged"].sum()),
+        "chosen_here": bool(folds["chosen_here"].any()),
+    }
+
+
+def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
+    measured = {"num_test": "n", "dice_tumour": "Dice, tumour images", **SCORES}
+    cost = {name: label for name, label in COST.items() if name != "num_trainings"}
+    identity = {"model": "Model", "repeat": "Repeat", "fold": "Fold"}
+    labels = identity | measured | cost | {"converged": "Converged", "status": "Status"}
+    order = {model: position for position, model in enumerate(run.models)}
+    table = run.folds[list(labels)].sort_values("model", key=lambda names: names.map(order))
+    folder = run.folder / run_directory.TABLES
+    write_csv(folder / "folds.csv", table)
+    together = pd.DataFrame(
+        {
+            "Model": row["model"],
+            "Images": row["images"],
+            "n": row["num_images"],
+            "Dice": _summary(row, "dice"),
+        }
+        for row in _records(models[models["images"] != "normal"])
+    )
+    sections = [
+        "Means over the n test images of each fold; one training per row. " + _protocol(run),
+        to_markdown(table.rename(columns=labels), scores=[*measured.values()][1:]),
+        "All folds together, over images:",
+        to_markdown(together),
+    ]
+    write_markdown(folder / "folds.md", "Folds", sections)
+
+
+def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
+    folder = run.folder / run_directory.TABLES
+    write_csv(folder / "models.csv", models)
+    by_images = {name: list(_records(part)) for name, part in models.groupby("images")}
+    sections = [
+        f"Mean ± standard deviation over images and, in brackets, the 95 % percentile interval of "
+        f"the mean over {NUM_RESAMPLES:,} bootstrap resamples of whole groups. "
+        f"{_protocol(run)} {_grouping(run)}"
+    ]
+    for name, title in (("tumour", "Tumour images"), ("all", "All images")):
+        rows = [
+            {"Model": row["model"], "n": row["num_images"]}
+            | {label: _summary(row, score) for score, label in SCORES.items()}
+            for row in by_images.get(name, [])
+        ]
+        sections += [f"## {title}", to_markdown(pd.DataFrame(rows))]
+    normal = [
+        {
+            "Model": row["model"],
+            "n": row["num_images"],
+            "With a false lesion": _interval(row, "false_lesion"),
+        }
+        for row in by_images.get("normal", [])
+    ]
+    sections += [
+        "## Normal images",
+        "Share of the images without lesion in which at least one pixel was predicted as lesion.",
+        to_markdown(pd.DataFrame(normal)),
+        "## Cost",
+        "Per training; the mean where trainings differ. Not converged: the validation curve was "
+        "still rising when training ended.",
+        to_markdown(_cost_table(by_images.get("all", []))),
+    ]
+    write_markdown(folder / "models.md", "Models", sections)
+
+
+def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"Model": row["model"]}
+        | {label: row[name] for name, label in COST.items()}
+        | {"Note": _note(row)}
+        for row in rows
+    )
+
+
+def _protocol(run: KfoldRun) -> str:
+    thresholds = sorted({run.setting(model, "training.threshold") for model in run.models})
+    listed = " or ".join(f"{threshold:g}" for threshold in thresholds)
+    source = "" if run.config.data.root else "Synthetic images. "
+    return f"{source}Counted in original pixels, threshold {listed}. {EMPTY_RULE}"
+
+
+def _grouping(run: KfoldRun) -> str:
+    if run.config.data.groups == "none":
+        return "Folds are drawn over single images: near-duplicates may lie on both sides."
+    return f"Folds keep the groups of {run.config.data.groups} together."
+
+
+def _note(row: pd.Series) -> str:
+    """Say what must be known before the figures are taken for more than they are."""
+    open_ends = row["num_trainings"] - row["num_converged"]
+    notes = [f"not converged in {open_ends} of {row['num_trainings']}"] if open_ends else []
+    notes += ["chosen on these images"] if row["chosen_here"] else []
+    return "; ".join(notes)
+
+
+def _summary(row: pd.Series, score: str) -> str:
+    return format_summary(*(row[f"{score}_{part}"] for part in STATISTICS))
+
+
+def _interval(row: pd.Series, score: str) -> str:
+    return format_interval(*(row[f"{score}_{part}"] for part in ("mean", "low", "high")))
+
+
+def _records(table: pd.DataFrame) -> Iterable[pd.Series]:
+    return (row for _, row in table.iterrows())

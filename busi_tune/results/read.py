@@ -1,0 +1,120 @@
+"""A run directory's files as the tables and figures use them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from busi_tune import run_directory
+from busi_tune.config import Config
+from busi_tune.settings import dotted, flatten, override
+
+# Names may look like numbers, "001" or "1e5".
+_TEXT = ("model", "key", "image", "label", "group", "part", "state", "reason")
+
+
+@dataclass(frozen=True)
+class KfoldRun:
+    """A cross-validation, or a training on a hold-out split as one of a single fold."""
+
+    folder: Path
+    config: Config
+    folds: pd.DataFrame
+    """A row per finished training."""
+    epochs: pd.DataFrame
+    images: pd.DataFrame
+    """A row per test image and training, with `has_lesion`: whether its mask has any pixel."""
+
+    @property
+    def models(self) -> list[str]:
+        """The models with a finished training, in the order of the run."""
+        return list(dict.fromkeys(self.folds["model"]))
+
+    def setting(self, model: str, name: str) -> Any:
+        """A setting, by its dotted name, as the model had it."""
+        own = dotted(self.config.kfold.models.get(model, {}))
+        return own.get(name, flatten(self.config)[name])
+
+
+@dataclass(frozen=True)
+class SearchRun:
+    """A search."""
+
+    folder: Path
+    config: Config
+    trials: pd.DataFrame
+    """A row per trial, with `best`: its best value so far, also where it was stopped or failed."""
+    epochs: pd.DataFrame
+
+    @property
+    def monitor(self) -> str:
+        """The column of `epochs` that is searched for."""
+        return self.config.training.monitor
+
+    @property
+    def maximises(self) -> bool:
+        """Whether larger values are better."""
+        return self.monitor != "val_loss"
+
+    @property
+    def settings(self) -> list[str]:
+        """The searched settings: the columns of trials.csv after `reason`."""
+        columns = [str(column) for column in self.trials]
+        return [name for name in columns[columns.index("reason") + 1 :] if name != "best"]
+
+    def leaders(self, number: int) -> pd.DataFrame:
+        """The best complete trials, best first; of equals the earlier one."""
+        complete = self.trials[self.trials["state"] == "COMPLETE"]
+        ranked = complete.sort_values("value", ascending=not self.maximises, kind="stable")
+        return ranked.head(number)
+
+
+def read_run(run_dir: Path) -> KfoldRun | SearchRun:
+    """Read the files of a run directory.
+
+    Raises:
+        ValueError: the folder holds neither a search nor trained folds.
+    """
+    if (run_dir / run_directory.TRIALS).exists():
+        return _read_search(run_dir)
+    if (run_dir / run_directory.FOLDS).exists():
+        return _read_kfold(run_dir)
+    raise ValueError(
+        f"{run_dir} has neither {run_directory.TRIALS} nor {run_directory.FOLDS}: "
+        "give the directory of a search, kfold or train run that has begun"
+    )
+
+
+def _read_kfold(run_dir: Path) -> KfoldRun:
+    folds = _read_csv(run_dir / run_directory.FOLDS, ["model", "repeat", "fold"])
+    epochs = _read_csv(run_dir / run_directory.EPOCHS, ["model", "repeat", "fold", "epoch"])
+    images = _read_csv(run_dir / run_directory.IMAGES, ["model", "repeat", "part", "tp", "fn"])
+    images = images[images["part"] == "test"]
+    images = images.assign(has_lesion=images["tp"] + images["fn"] > 0)
+    return KfoldRun(run_dir, _read_config(run_dir), folds, epochs, images)
+
+
+def _read_search(run_dir: Path) -> SearchRun:
+    config = _read_config(run_dir)
+    trials = _read_csv(run_dir / run_directory.TRIALS, ["trial", "state", "value", "reason"])
+    epochs = _read_csv(run_dir / run_directory.EPOCHS, ["trial", "epoch", config.training.monitor])
+    run = SearchRun(run_dir, config, trials, epochs)
+    by_trial = epochs.groupby("trial")[run.monitor]
+    reached = by_trial.max() if run.maximises else by_trial.min()
+    best = trials["value"].fillna(trials["trial"].map(reached)).astype(np.float64)
+    return SearchRun(run_dir, config, trials.assign(best=best), epochs)
+
+
+def _read_config(run_dir: Path) -> Config:
+    return override(Config(), dotted(yaml.safe_load((run_dir / run_directory.CONFIG).read_text())))
+
+
+def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a table; where nothing was trained yet it is empty with the columns that are used."""
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+    except (FileNotFoundError, pd.errors.EmptyDataError):
+        return pd.DataFrame(columns=columns)

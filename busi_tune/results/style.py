@@ -1,0 +1,96 @@
+"""One look for all figures: a two-column page wide, readable in grey and without red and green."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from busi_tune.run_directory import write_atomic
+
+PAGE_WIDTH = 7.1
+"""Inches; 180 mm, the text of a two-column journal page."""
+
+INK, GREY, LIGHT = "#222222", "#767676", "#D0D0D0"
+TRAIN, VALIDATION = "#E69F00", "#0072B2"
+TRUTH, PREDICTION = "#56B4E9", "#E69F00"
+
+# Okabe and Ito's colours, ordered so that neighbours also differ in lightness.
+SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#222222")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+_SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LIGHT,
+    "grid.linewidth": 0.4,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "figure.titlesize": 9,
+    "figure.titleweight": "bold",
+    "savefig.facecolor": "white",
+    # The same figure gives the same file.
+    "svg.hashsalt": "busi_tune",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw and save in the project's look; matplotlib's own settings come back at the end."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
+    """Make a figure of a size in inches, outside pyplot's global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def set_title(figure: Figure, title: str, details: str) -> None:
+    """Put a bold title above a figure and what a reader must know below it."""
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.supxlabel(details, x=0.01, ha="left", fontsize=7)
+
+
+def hide_frame(axes: Axes) -> None:
+    """Leave nothing of the axes but the image."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def save_figure(figure: Figure, folder: Path, name: str, *, vector: bool = True) -> None:
+    """Write a figure as PNG at 200 dpi, and as SVG where it is not made of images."""
+    for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        if ending == "png" or vector:
+            content = io.BytesIO()
+            figure.savefig(content, format=ending, dpi=200, metadata=metadata)
+            write_atomic(folder / f"{name}.{ending}", content.getvalue())

@@ -1,0 +1,63 @@
+"""All tables and figures of a run directory."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from busi_tune.data.cache import ImageSet
+
+logger = logging.getLogger(__name__)
+
+
+def write_results(run_dir: Path, images: "ImageSet | None") -> None:
+    """Write tables/ and figures/ of a search, kfold or train run from its files.
+
+    Doing it again gives the same files.
+
+    Args:
+        run_dir: the run's directory.
+        images: the images of the run; None leaves out the figures that show any.
+
+    Raises:
+        ValueError: the directory holds no run.
+    """
+    # The commands import this module before they know that their input is valid.
+    from busi_tune.results import comparisons, curves, kfold_tables, report_protocol, search_tables
+    from busi_tune.results.read import KfoldRun, read_run
+    from busi_tune.results.style import house_style
+
+    run = read_run(run_dir)
+    with house_style():
+        if isinstance(run, KfoldRun):
+            kfold_tables.write_kfold_tables(run)
+            report_protocol.write_report_protocol(run)
+            curves.write_model_curves(run)
+            if run.images["has_lesion"].any():
+                comparisons.write_comparisons(run)
+        else:
+            search_tables.write_search_tables(run)
+            curves.write_search_curves(run)
+        if images is None:
+            logger.warning("no overlays and no augmented samples: the images are not at hand")
+            return
+        from busi_tune.results import augmented, overlays
+
+        if isinstance(run, KfoldRun):
+            overlays.write_overlays(run, images)
+        augmented.write_augmented(run, images)
+
+
+def console_rows(run_dir: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's closing table: its models, or its leading trials."""
+    import pandas as pd
+
+    from busi_tune import run_directory
+    from busi_tune.results import kfold_tables, search_tables
+    from busi_tune.results.read import KfoldRun, read_run
+
+    run = read_run(run_dir)
+    if isinstance(run, KfoldRun):
+        models = run_dir / run_directory.TABLES / "models.csv"
+        return kfold_tables.console_rows(pd.read_csv(models, dtype={"model": str}))
+    return search_tables.console_rows(run)
