@@ -53,7 +53,7 @@ def check_encoder(config: ModelConfig) -> None:
         # The names `timm-...` are deprecated, and some compute something else than timm does.
         known = [known for known in smp.encoders.get_encoder_names() if known[:5] != "timm-"]
         known += [f"tu-{known}" for known in timm.list_models()]
-        near = difflib.get_close_matches(name.removeprefix("timm-"), known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name.replace("timm-", "tu-"), known, n=3, cutoff=0.5)
         hint = f"nearest: {', '.join(near)}" if near else "examples: resnet34, tu-convnext_tiny"
         raise ValueError(f"unknown model.encoder {name}; {hint}")
     if config.encoder_weights == "imagenet" and not _has_imagenet_weights(name):

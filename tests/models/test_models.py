@@ -1,0 +1,61 @@
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+from torch.nn import functional
+
+from busi_tune.config import ModelConfig
+from busi_tune.models import ARCHITECTURES, build_model, num_parameters
+from busi_tune.models.encoder_decoder import DECODERS
+
+# The tiny ResNet has no stages that could be dilated.
+ENCODERS = dict.fromkeys(("pan", "deeplabv3", "deeplabv3plus"), "tu-mobilenetv3_small_050")
+
+
+def build_tiny(architecture: str) -> nn.Module:
+    torch.manual_seed(0)
+    encoder = ENCODERS.get(architecture, "tu-test_resnet")
+    return build_model(ModelConfig(architecture=architecture, base_width=4, encoder=encoder))
+
+
+def test_every_decoder_of_the_library_is_offered() -> None:
+    decoders = {decoder.__name__ for decoder in DECODERS.values()}
+    assert decoders == {decoder.__name__ for decoder in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_step_lowers_the_loss(architecture: str) -> None:
+    network = build_tiny(architecture)
+    size = 128 if architecture == "pan" else 64
+    images = torch.rand(2, 1, size, size)
+    masks = (images > 0.5).float()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        logits = network(images)
+        assert logits.shape == images.shape
+        loss = functional.binary_cross_entropy_with_logits(logits, masks)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("architecture", ["smp_unet", "dpt"])
+def test_an_encoder_from_scratch_reads_one_channel(architecture: str) -> None:
+    first = next(m for m in build_tiny(architecture).modules() if isinstance(m, nn.Conv2d))
+    assert first.in_channels == 1
+
+
+def test_unknown_architecture_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"unknown model.architecture vnet; one of report_cnn, un"):
+        build_model(ModelConfig(architecture="vnet"))
+
+
+def test_the_number_of_weights_leaves_out_frozen_ones() -> None:
+    layer = nn.Linear(3, 2)
+    assert num_parameters(layer) == 8
+    layer.bias.requires_grad_(False)
+    assert num_parameters(layer) == 6
