@@ -20,20 +20,27 @@ class DeviceImages:
     arrays are read, so that all trainings of a machine can share one copy.
     """
 
-    def __init__(self, images: ImageSet, device: torch.device) -> None:
+    def __init__(
+        self, images: ImageSet, device: torch.device, resident: bool | None = None
+    ) -> None:
         """Take hold of the set.
 
         Args:
             images: decoded images.
             device: where batches are wanted.
+            resident: whether the bytes are copied to the device; by default where they fit.
         """
         self.device = device
         self._arrays = (images.images, images.masks)
-        self._resident: tuple[Tensor, ...] = ()
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if sum(array.nbytes for array in self._arrays) <= RESIDENT_SHARE * free:
-                self._resident = tuple(torch.tensor(array).to(device) for array in self._arrays)
+        if resident is None:
+            resident = _fits(sum(array.nbytes for array in self._arrays), device)
+        self._resident = (
+            tuple(torch.tensor(array).to(device) for array in self._arrays) if resident else ()
+        )
+
+    def __len__(self) -> int:
+        """Count the images of the set."""
+        return len(self._arrays[0])
 
     @property
     def index_device(self) -> torch.device:
@@ -65,6 +72,13 @@ class DeviceImages:
         np.take(array, indices, axis=0, out=batch.numpy())
         # Torch's allocator hands the pinned memory out again only after this copy has ended.
         return batch.to(self.device, non_blocking=True)
+
+
+def _fits(num_bytes: int, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return num_bytes <= RESIDENT_SHARE * free
 
 
 def epoch_order(indices: npt.NDArray[np.int64], seed: int, epoch: int) -> Tensor:

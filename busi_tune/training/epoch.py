@@ -20,38 +20,11 @@ from busi_tune.training.losses import compute_loss
 from busi_tune.training.ranks import share, sum_over_ranks
 
 Metrics = dict[str, float]
-
-
-@dataclass
-class Tally:
-    """Losses and counts of a pass, on the device."""
-
-    threshold: float
-    losses: list[Tensor] = field(default_factory=list)
-    counts: list[Tensor] = field(default_factory=list)
-
-    def add(self, losses: Tensor, logits: Tensor, masks: Tensor) -> None:
-        """Take note of a batch: losses (B,), logits and masks (B, 1, S, S)."""
-        self.losses.append(losses.detach().double().sum())
-        predicted = is_lesion(quantise(logits.detach().float().sigmoid()), self.threshold)
-        self.counts.append(count_pixels(predicted, masks))
-
-    def batch_losses(self) -> npt.NDArray[np.float64]:
-        """Read the loss of every batch, summed over its images on all ranks."""
-        return sum_over_ranks(torch.stack(self.losses)).cpu().numpy()
-
-    def counts_of_images(self) -> npt.NDArray[np.int64]:
-        """Read the counts (N, 4) of this rank's images."""
-        return torch.cat(self.counts).cpu().numpy()
+Indices = npt.NDArray[np.int64]
 
 
 def train_epoch(
-    learner: Learner,
-    images: DeviceImages,
-    indices: npt.NDArray[np.int64],
-    num_images: int,
-    config: Config,
-    epoch: int,
+    learner: Learner, images: DeviceImages, indices: Indices, config: Config, epoch: int
 ) -> Metrics:
     """Train on every image of the training part once.
 
@@ -59,7 +32,6 @@ def train_epoch(
         learner: what is trained.
         images: the set on the learner's device.
         indices: the training part.
-        num_images: size of the whole set.
         config: the resolved configuration.
         epoch: number of the epoch, from 1; with the seed it determines order and augmentation.
 
@@ -71,7 +43,7 @@ def train_epoch(
     """
     training = config.training
     order = epoch_order(indices, config.seed, epoch)
-    changes = draw_parameters(num_images, config.seed, epoch, config.augment)[order]
+    changes = draw_parameters(len(images), config.seed, epoch, config.augment)[order]
     batches = list(
         zip(
             split_batches(order.to(images.index_device), training.batch_size),
@@ -80,75 +52,33 @@ def train_epoch(
         )
     )
     learner.model.train()
-    tally = Tally(training.threshold)
+    tally = Tally()
     for start in range(0, len(batches), training.accumulate):
         step = batches[start : start + training.accumulate]
         images_in_step = sum(len(batch) for batch, _ in step)
         for batch, batch_changes in step:
-            loss = _forward(learner.model, images, batch, batch_changes, config, tally)
+            loss = _run_batch(learner.model, images, batch, batch_changes, config, tally)
             (loss / images_in_step).backward()  # type: ignore[no-untyped-call]
         learner.step()
     learner.finish_epoch()
-    losses = tally.batch_losses()
-    if not np.isfinite(losses).all():
-        first = int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
-        raise FloatingPointError(
-            f"the loss is not finite in epoch {epoch}, batch {first} of {len(batches)}; lower "
-            "optimizer.lr, or set training.clip_norm"
-        )
-    return _means(float(losses.sum()), tally.counts_of_images(), images.device)
+    return tally.means(f"training loss of epoch {epoch}")
 
 
+@torch.inference_mode()
 def validate(
-    model: nn.Module, images: DeviceImages, indices: npt.NDArray[np.int64], config: Config
+    model: nn.Module, images: DeviceImages, indices: Indices, config: Config, epoch: int
 ) -> Metrics:
     """Compute loss and metrics on the validation part, at training size.
 
-    Each rank takes its share of the images; the returned means are those of all.
+    Raises:
+        FloatingPointError: a batch's loss was not finite; names epoch and batch.
     """
     model.eval()
-    tally = Tally(config.training.threshold)
-    own = share(torch.tensor(indices)).to(images.index_device)
-    for batch in torch.split(own, config.training.evaluation_batch_size):
-        inputs, masks = images.gather(batch)
-        with torch.inference_mode():
-            logits = _logits(model, inputs, config)
-            tally.add(compute_loss(logits, masks, config.loss), logits, masks)
-    # The ranks' numbers of batches may differ, so they sum one number and not the batches'.
-    loss = sum_over_ranks(torch.stack(tally.losses).sum())
-    return _means(float(loss), tally.counts_of_images(), images.device)
-
-
-def _forward(
-    model: nn.Module,
-    images: DeviceImages,
-    batch: Tensor,
-    changes: Tensor,
-    config: Config,
-    tally: Tally,
-) -> Tensor:
-    """Return the summed loss of this rank's images of a batch."""
-    own, own_changes = share(batch), share(changes)
-    num_own = len(own)
-    if num_own == 0:
-        # A rank left without images runs one that does not count: all ranks then have the same
-        # gradients to sum, and synchronised batch norm finds all of them.
-        own, own_changes = batch[:1], changes[:1]
-    inputs, masks = images.gather(own)
-    if config.augment.enabled:
-        inputs, masks = augment(inputs, masks, own_changes)
-    logits = _logits(model, inputs, config)
-    losses = compute_loss(logits, masks, config.loss)[:num_own]
-    tally.add(losses, logits[:num_own], masks[:num_own])
-    return losses.sum()
-
-
-def _logits(model: nn.Module, images: Tensor, config: Config) -> Tensor:
-    if config.training.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    with autocast(images.device, config):
-        logits: Tensor = model(images)
-    return logits
+    tally = Tally()
+    order = torch.tensor(indices).to(images.index_device)
+    for batch in torch.split(order, config.training.evaluation_batch_size):
+        _run_batch(model, images, batch, None, config, tally)
+    return tally.means(f"validation loss of epoch {epoch}")
 
 
 def autocast(device: torch.device, config: Config) -> torch.autocast:
@@ -157,16 +87,64 @@ def autocast(device: torch.device, config: Config) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
-def _means(loss: float, counts: npt.NDArray[np.int64], device: torch.device) -> Metrics:
-    """Average over the images of all ranks; Dice also over those with a lesion alone."""
-    metrics = compute_metrics(counts)
-    tumour = counts[:, 0] + counts[:, 2] > 0
-    sums = [len(counts), tumour.sum(), metrics["dice"][tumour].sum()]
-    sums += [metrics[name].sum() for name in METRICS]
-    totals = torch.tensor(sums, dtype=torch.float64, device=device)
-    num_images, num_tumour, dice_tumour, *others = sum_over_ranks(totals).tolist()
-    return {
-        "loss": loss / num_images,
-        **{name: total / num_images for name, total in zip(METRICS, others, strict=True)},
-        "dice_tumour": dice_tumour / num_tumour if num_tumour else float("nan"),
-    }
+def _run_batch(
+    model: nn.Module,
+    images: DeviceImages,
+    batch: Tensor,
+    changes: Tensor | None,
+    config: Config,
+    tally: "Tally",
+) -> Tensor:
+    """Return the summed loss of this rank's share of a global batch and take note of it."""
+    own = share(batch)
+    num_own = len(own)
+    # A rank left without images runs one that does not count: all ranks then have gradients of
+    # the same weights to sum, and synchronised batch norm finds all of them.
+    inputs, masks = images.gather(own if num_own else batch[:1])
+    if changes is not None and config.augment.enabled:
+        inputs, masks = augment(inputs, masks, share(changes) if num_own else changes[:1])
+    if config.training.channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    with autocast(images.device, config):
+        logits = model(inputs)
+    losses = compute_loss(logits, masks, config.loss)[:num_own]
+    tally.losses.append(losses.detach().double().sum())
+    predicted = is_lesion(quantise(logits.detach().float().sigmoid()), config.training.threshold)
+    tally.counts.append(count_pixels(predicted, masks)[:num_own])
+    return losses.sum()
+
+
+@dataclass
+class Tally:
+    """Losses and counts of a pass, on the device."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    """The loss of each global batch, summed over this rank's images."""
+    counts: list[Tensor] = field(default_factory=list)
+    """The counts (B, 4) of this rank's images."""
+
+    def means(self, name: str) -> Metrics:
+        """Average over the images of all ranks; Dice also over those with a lesion alone.
+
+        Raises:
+            FloatingPointError: a batch's loss is not finite; names it after `name`.
+        """
+        losses = sum_over_ranks(torch.stack(self.losses)).tolist()
+        finite = np.isfinite(losses)
+        if not finite.all():
+            raise FloatingPointError(
+                f"the {name} is not finite in batch {finite.argmin() + 1} of {len(losses)}; lower "
+                "optimizer.lr, or set training.clip_norm"
+            )
+        counts = torch.cat(self.counts).cpu().numpy()
+        metrics = compute_metrics(counts)
+        tumour = counts[:, 0] + counts[:, 2] > 0
+        sums = [len(counts), tumour.sum(), metrics["dice"][tumour].sum()]
+        sums += [metrics[metric].sum() for metric in METRICS]
+        totals = torch.tensor(sums, dtype=torch.float64, device=self.losses[0].device)
+        num_images, num_tumour, dice_tumour, *others = sum_over_ranks(totals).tolist()
+        return {
+            "loss": sum(losses) / num_images,
+            **{name: total / num_images for name, total in zip(METRICS, others, strict=True)},
+            "dice_tumour": dice_tumour / num_tumour if num_tumour else float("nan"),
+        }

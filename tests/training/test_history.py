@@ -1,0 +1,54 @@
+import pytest
+
+from busi_tune.training.history import Row, best_epoch, is_converged, is_exhausted, mean_rate
+
+
+def rows(*values: float, monitor: str = "val_dice") -> list[Row]:
+    return [
+        {"epoch": epoch, monitor: value, "images_per_second": 10.0}
+        for epoch, value in enumerate(values, start=1)
+    ]
+
+
+def test_best_epoch_is_the_earliest_of_equals() -> None:
+    assert best_epoch(rows(0.1, 0.5, 0.5, 0.2), "val_dice") == 2
+    assert best_epoch(rows(0.9, 0.2, 0.2, monitor="val_loss"), "val_loss") == 2
+    assert best_epoch([], "val_dice") == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "expected"),
+    [
+        ([0.5, 0.4, 0.4], 2, True),
+        ([0.5, 0.4], 2, False),
+        ([0.5, 0.4, 0.6], 2, False),
+        ([0.5, 0.5, 0.5], 2, True),
+        ([0.5] * 50, 0, False),
+        ([], 2, False),
+    ],
+)
+def test_patience_ends_a_training_that_no_longer_gets_better(
+    values: list[float], patience: int, expected: bool
+) -> None:
+    assert is_exhausted(rows(*values), "val_dice", patience) is expected
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "best", "converged"),
+    [(20, 20, False), (20, 19, False), (20, 18, True), (5, 5, False), (5, 4, True), (1, 1, False)],
+)
+def test_best_epoch_in_the_last_tenth_means_not_converged(
+    num_epochs: int, best: int, converged: bool
+) -> None:
+    values = [0.9 if epoch == best else 0.1 for epoch in range(1, num_epochs + 1)]
+    assert is_converged(rows(*values), "val_dice", 0) is converged
+
+
+def test_a_training_that_patience_ended_has_converged() -> None:
+    assert is_converged(rows(*[0.1] * 18, 0.9, 0.5), "val_dice", 1)
+    assert not is_converged([], "val_dice", 1)
+
+
+def test_mean_rate_weighs_epochs_by_their_time() -> None:
+    fast, slow = {"images_per_second": 30.0}, {"images_per_second": 10.0}
+    assert mean_rate([fast, slow]) == pytest.approx(15.0)

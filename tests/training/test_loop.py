@@ -1,0 +1,246 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from busi_tune.data.batches import DeviceImages
+from busi_tune.data.splits import Split
+from busi_tune.run_directory import locked
+from busi_tune.training import loop
+from busi_tune.training.checkpoint import load_checkpoint
+from busi_tune.training.epoch import train_epoch, validate
+from busi_tune.training.learner import build_learner
+from busi_tune.training.loop import fit
+from tests.training.small_training import (
+    CPU,
+    SPLIT,
+    Recorder,
+    make_config,
+    make_images,
+    without_clock,
+)
+
+pytestmark = pytest.mark.usefixtures("networks", "one_thread")
+
+METRICS = ["loss", "dice", "iou", "pixel_f1", "precision", "recall", "specificity"]
+EPOCHS_COLUMNS = ["epoch", "lr", "seconds", "images_per_second"]
+EPOCHS_COLUMNS += [f"{part}_{metric}" for part in ("train", "val") for metric in METRICS]
+EPOCHS_COLUMNS += ["val_dice_tumour"]
+
+
+def best_weights(folder: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = load_checkpoint(folder / "best.ckpt", CPU)["model"]
+    return weights
+
+
+def assert_same_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_training_leaves_its_files_and_no_others(tmp_path: Path) -> None:
+    result = fit(make_config(), make_images(), SPLIT, tmp_path)
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    maps = {f"predictions/image {index}.png" for index in SPLIT.test}
+    assert files == {"epochs.csv", "images.csv", "best.ckpt", "result.json", "lock", *maps}
+    assert json.loads((tmp_path / "result.json").read_text()) == dataclasses.asdict(result)
+    epochs = pd.read_csv(tmp_path / "epochs.csv")
+    assert list(epochs.columns) == EPOCHS_COLUMNS
+    assert list(epochs["epoch"]) == [1, 2, 3, 4]
+    assert epochs["seconds"].is_monotonic_increasing
+    assert result.status == "finished"
+    assert result.best_value == epochs["val_dice"].max()
+    assert result.best_epoch == epochs["val_dice"].argmax() + 1
+    assert load_checkpoint(tmp_path / "best.ckpt", CPU)["epoch"] == result.best_epoch
+
+
+def test_table_of_images_has_validation_and_test_rows_of_the_best_epoch(tmp_path: Path) -> None:
+    images = make_images()
+    result = fit(make_config(), images, SPLIT, tmp_path)
+    table = pd.read_csv(tmp_path / "images.csv")
+    assert list(table.columns[:3]) == ["image", "part", "label"]
+    assert list(table["part"]) == ["validation"] * 5 + ["test"] * 5
+    assert list(table["image"]) == [f"image {index}" for index in range(10, 20)]
+    validation = table[table["part"] == "validation"]
+    # These images have the training's size, so the original pixels are those of training.
+    assert validation["dice"].mean() == pytest.approx(result.best_value)
+
+
+def test_a_result_is_returned_and_nothing_is_repeated(tmp_path: Path) -> None:
+    first = fit(make_config(), make_images(), SPLIT, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    recorder = Recorder(tmp_path)
+    assert fit(make_config(), make_images(), SPLIT, tmp_path, recorder) == first
+    assert recorder.rows == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_same_seed_gives_the_same_bits_also_after_another_training(tmp_path: Path) -> None:
+    images = make_images()
+    first = fit(make_config(), images, SPLIT, tmp_path / "first")
+    fit(make_config(seed=1, training__epochs=1), images, SPLIT, tmp_path / "other")
+    again = fit(make_config(), images, SPLIT, tmp_path / "again")
+    assert without_clock(vars(first)) == without_clock(vars(again))
+    assert_same_weights(best_weights(tmp_path / "first"), best_weights(tmp_path / "again"))
+    maps = [
+        (tmp_path / run / "predictions/image 16.png").read_bytes() for run in ("first", "again")
+    ]
+    assert maps[0] == maps[1]
+
+
+def test_masks_of_the_test_part_do_not_reach_the_weights(tmp_path: Path) -> None:
+    images = make_images()
+    noise = np.random.default_rng(1)
+    masks, packed = images.masks.copy(), images.packed_masks.copy()
+    masks[SPLIT.test] = noise.integers(0, 2, masks[SPLIT.test].shape)
+    first_byte = images.offsets[SPLIT.test[0]]
+    packed[first_byte:] = noise.integers(0, 256, len(packed) - first_byte)
+    noisy = dataclasses.replace(images, masks=masks, packed_masks=packed)
+    fit(make_config(), images, SPLIT, tmp_path / "true")
+    fit(make_config(), noisy, SPLIT, tmp_path / "noise")
+    assert_same_weights(best_weights(tmp_path / "true"), best_weights(tmp_path / "noise"))
+    tables = [pd.read_csv(tmp_path / run / "images.csv") for run in ("true", "noise")]
+    differs = (tables[0]["dice"] != tables[1]["dice"]).to_numpy()
+    assert not differs[:5].any()
+    assert differs[5:].all()
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    config = make_config(
+        model__architecture="plain", optimizer__lr=0.03, training__epochs=25, training__ema_decay=0
+    )
+    assert (fit(config, make_images(), SPLIT, tmp_path).best_value or 0) > 0.8
+
+
+def test_a_better_epoch_must_come_within_patience(tmp_path: Path) -> None:
+    # At this rate nothing moves, so the first epoch stays the best.
+    config = make_config(
+        optimizer__lr=1e-30, optimizer__schedule="constant", training__epochs=9,
+        training__patience=2, model__architecture="plain",
+    )  # fmt: skip
+    result = fit(config, make_images(), SPLIT, tmp_path)
+    assert (result.status, result.epochs, result.best_epoch) == ("early_stopped", 3, 1)
+    assert result.converged
+    assert (tmp_path / "images.csv").exists()
+
+
+def test_asked_to_stop_a_training_ends_pruned_and_unevaluated(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, stop_at=2)
+    result = fit(make_config(), make_images(), SPLIT, tmp_path, recorder)
+    assert (result.status, result.epochs, len(recorder.rows)) == ("pruned", 2, 2)
+    assert not (tmp_path / "images.csv").exists()
+    assert not (tmp_path / "last.ckpt").exists()
+    assert fit(make_config(), make_images(), SPLIT, tmp_path) == result
+
+
+def test_a_stop_file_ends_a_training_before_its_first_epoch(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    result = fit(make_config(), make_images(), SPLIT, tmp_path)
+    assert (result.status, result.epochs, result.best_value) == ("pruned", 0, None)
+    assert not result.converged
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_batch(tmp_path: Path) -> None:
+    config = make_config(
+        optimizer__name="sgd", optimizer__lr=1e38, optimizer__schedule="constant",
+        optimizer__warmup_epochs=0, training__accumulate=1, training__clip_norm=0,
+    )  # fmt: skip
+    with pytest.raises(FloatingPointError, match=r"loss of epoch 1 .* batch 2 of 4; lower"):
+        fit(config, make_images(), SPLIT, tmp_path)
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_validation_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
+    config = make_config(
+        optimizer__name="sgd", optimizer__lr=1e38, optimizer__schedule="constant",
+        optimizer__warmup_epochs=0, training__batch_size=10, training__clip_norm=0,
+    )  # fmt: skip
+    with pytest.raises(FloatingPointError, match=r"validation loss of epoch 1 .* batch 1 of 3"):
+        fit(config, make_images(), SPLIT, tmp_path)
+
+
+def test_accumulated_batches_move_the_weights_as_one_of_their_size(tmp_path: Path) -> None:
+    plain = {"model__architecture": "plain", "training__epochs": 1, "optimizer__name": "sgd"}
+    fit(make_config(**plain, training__batch_size=10, training__accumulate=1),
+        make_images(), SPLIT, tmp_path / "whole")  # fmt: skip
+    fit(make_config(**plain, training__batch_size=4, training__accumulate=3),
+        make_images(), SPLIT, tmp_path / "parts")  # fmt: skip
+    whole, parts = best_weights(tmp_path / "whole"), best_weights(tmp_path / "parts")
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"training__precision": "bf16"},
+        {"training__channels_last": True},
+        {"augment__enabled": False},
+    ],
+)
+def test_variants_of_numerics_train(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = fit(make_config(training__epochs=1, **settings), make_images(), SPLIT, tmp_path)
+    assert result.status == "finished"
+
+
+def test_weights_are_the_moving_average_where_one_is_kept(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    fit(make_config(training__epochs=1), make_images(), SPLIT, tmp_path, recorder)
+    learner = recorder.states[0]["learner"]
+    assert_same_weights(best_weights(tmp_path), learner["average"])
+    assert not torch.equal(learner["model"]["0.weight"], learner["average"]["0.weight"])
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_an_empty_part_is_refused(tmp_path: Path, part: str) -> None:
+    split = dataclasses.replace(SPLIT, **{part: np.arange(0)})
+    with pytest.raises(ValueError, match=f"the {part} part of the split is empty"):
+        fit(make_config(), make_images(), split, tmp_path)
+
+
+def test_a_monitor_without_images_is_refused(tmp_path: Path) -> None:
+    split = Split(SPLIT.train, np.array([10, 15]), np.array([11, 12]))
+    with pytest.raises(ValueError, match="no validation image has a lesion; use val_dice"):
+        fit(make_config(training__monitor="val_dice_tumour"), make_images(), split, tmp_path)
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOCK_WAIT_SECONDS", 0.0)
+    with locked(tmp_path), pytest.raises(TimeoutError, match="in use by another process"):
+        fit(make_config(), make_images(), SPLIT, tmp_path)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the numbers read off tensors, each of which would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
+    ) -> Any:
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(keywords or {}))
+
+
+def test_steps_read_nothing_off_the_device() -> None:
+    images = DeviceImages(make_images(), CPU, resident=True)
+    counts = []
+    for batch_size in (1, 10):
+        # On the CPU adam counts its steps in tensors, so it cannot show the point.
+        config = make_config(
+            training__batch_size=batch_size, training__accumulate=1, optimizer__name="sgd"
+        )
+        learner = build_learner(config, CPU, steps_per_epoch=10)
+        with Reads() as reads:
+            train_epoch(learner, images, SPLIT.train, config, 1)
+            validate(learner.evaluated, images, SPLIT.validation, config, 1)
+        counts.append(reads.count)
+    assert counts[0] == counts[1]
