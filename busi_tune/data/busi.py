@@ -208,14 +208,22 @@ def open_image(path: Path) -> Image.Image:
         image = Image.open(path, formats=["JPEG" if jpeg else "PNG"])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} is refused as a decompression bomb: {error}") from error
+    fault = _find_header_fault(image)
+    if fault:
+        image.close()
+        raise ValueError(f"{path} {fault}")
+    return image
+
+
+def _find_header_fault(image: Image.Image) -> str | None:
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-            f"{path} is refused as a decompression bomb: {image.width} x {image.height} pixels, "
+        return (
+            f"is refused as a decompression bomb: {image.width} x {image.height} pixels, "
             f"the limit is {MAX_PIXELS}"
         )
     if image.mode not in _MODES:
-        raise ValueError(f"{path} must be an 8-bit grey or colour image, got mode {image.mode}")
-    return image
+        return f"must be an 8-bit grey or colour image, got mode {image.mode}"
+    return None
 
 
 def read_image(path: Path) -> np.ndarray:

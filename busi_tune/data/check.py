@@ -1,5 +1,6 @@
 """Everything that is wrong with a folder of images, all at once."""
 
+import mmap
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -238,24 +239,33 @@ def _check_file(path: Path) -> tuple[tuple[int, int] | None, list[Problem]]:
         if head.startswith(b"\xff\xd8"):
             return None, [Problem(path, "JPEG data in a file named .png", "save it as PNG")]
         return None, [Problem(path, "not a PNG file", _COPY_AGAIN)]
+    fault = find_png_fault(path) if head == _SIGNATURE else None
+    problems = [Problem(path, fault, _COPY_AGAIN)] if fault else []
     try:
         with open_image(path) as image:
-            size = image.size
+            return image.size, problems
     except ValueError as error:
         cause = str(error).removeprefix(f"{path} ")
-        return None, [Problem(path, cause, "scale it down, or convert it to 8-bit grey")]
+        refused = Problem(path, cause, "scale it down, or convert it to 8-bit grey")
     except Exception as error:  # Pillow raises many kinds on damaged headers
-        return None, [Problem(path, f"damaged header: {error}", _COPY_AGAIN)]
-    fault = find_png_fault(path) if head == _SIGNATURE else None
-    return size, [Problem(path, fault, _COPY_AGAIN)] if fault else []
+        refused = Problem(path, f"damaged header: {error}", _COPY_AGAIN)
+    return None, problems or [refused]
 
 
 def find_png_fault(path: Path) -> str | None:
-    """Walk the chunks of a PNG file and verify their checksums, which Pillow may not.
+    """Walk the chunks of a PNG file and verify their checksums, which Pillow does not for all.
 
     See the PNG specification, 5.3: length, type, data, CRC-32 of type and data.
     """
-    content = memoryview(path.read_bytes())
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as content,
+    ):
+        return _find_chunk_fault(content)
+
+
+def _find_chunk_fault(content: memoryview) -> str | None:
     start = len(_SIGNATURE)
     while start < len(content):
         length = int.from_bytes(content[start : start + 4])

@@ -1,4 +1,7 @@
-"""A contact sheet: samples of a folder, a row per class, with the outlines of their masks."""
+"""A contact sheet: samples of a folder, a row per class, with the outlines of their masks.
+
+python -m busi_tune.data phantom OUT --sheet docs/phantom.png
+"""
 
 from pathlib import Path
 

@@ -59,8 +59,10 @@ def make_folds(
     """
     _check_num_folds(labels, groups, num_folds)
     everything = np.arange(len(labels))
+    parts = _draw_parts(everything, labels, groups, num_folds, seed)
+    assert len(parts) == num_folds
     splits = []
-    for test in _draw_parts(everything, labels, groups, num_folds, seed):
+    for test in parts:
         rest = np.setdiff1d(everything, test)
         validation = _draw_tenth(rest, labels, groups, seed)
         splits.append(Split(np.setdiff1d(rest, validation), validation, test))
@@ -87,33 +89,39 @@ def _check_num_folds(labels: Sequence[str], groups: Sequence[str], num_folds: in
 def _draw_tenth(
     indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Draw whole groups, as near to a tenth of every class as they allow."""
+    """Draw whole groups, as near to a tenth of every class as they allow.
+
+    Of the parts that whole groups allow, that one is taken which leaves every class in the rest,
+    then that which has every class, then the one nearest to a tenth.
+    """
     names, counts = np.unique(np.asarray(labels)[indices], return_counts=True)
     num_parts = min(10, len({groups[index] for index in indices}), int(counts.max()))
-    if num_parts < 2:
+    parts = _draw_parts(indices, labels, groups, num_parts, seed) if num_parts > 1 else []
+    if len(parts) < 2:
         raise ValueError(
             "train, validation and test need a group of images each and two images of a class to "
             f"draw from, got {len(labels)} images in {len(set(groups))} groups; add images"
         )
-    parts = _draw_parts(indices, labels, groups, num_parts, seed)
 
-    def distance(part: np.ndarray) -> float:
+    def fitness(part: np.ndarray) -> tuple[int, int, float]:
         found = np.array([(np.asarray(labels)[part] == name).sum() for name in names])
-        return float(np.abs(found / counts - 0.1).sum()) if 0 < len(part) < len(indices) else np.inf
+        distance = float(np.abs(found / counts - 0.1).sum())
+        return int((found == counts).sum()), int((found == 0).sum()), distance
 
-    return min(parts, key=distance)
+    return min(parts, key=fitness)
 
 
 def _draw_parts(
     indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], num_parts: int, seed: int
 ) -> list[np.ndarray]:
+    """Share whole groups among parts, stratified; few large groups may leave fewer parts."""
     folds = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed)
     chosen_labels, chosen_groups = np.asarray(labels)[indices], np.asarray(groups)[indices]
     with warnings.catch_warnings():
         # a class with fewer images than parts is met by choosing among the parts
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         drawn = folds.split(np.zeros(len(indices)), chosen_labels, chosen_groups)
-        return [np.sort(indices[part]).astype(np.int64) for _, part in drawn]
+        return [np.sort(indices[part]).astype(np.int64) for _, part in drawn if len(part)]
 
 
 def save_splits(
