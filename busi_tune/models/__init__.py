@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from busi_tune.config import ModelConfig
-from busi_tune.models.check import check_encoder, check_network, check_values
+from busi_tune.models.check import check_encoder, check_network
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
 from busi_tune.models.report_cnn import build_report_cnn
 from busi_tune.models.unet import UNet
@@ -40,9 +40,7 @@ def check_model(config: ModelConfig, image_size: int) -> None:
         ValueError: the rule, the value received and what can be used instead.
     """
     build = _find_builder(config)
-    check_values(config)
-    if config.architecture in DECODERS:
-        check_encoder(config)
+    check_encoder(config)
     check_network(build, config, image_size)
     if config.encoder_weights != "none":
         build(config)

@@ -24,30 +24,20 @@ Builder = Callable[[ModelConfig], nn.Module]
 _SEARCH = 128
 
 
-def check_values(config: ModelConfig) -> None:
-    """Refuse numbers out of range and weights for a network that has no encoder.
+def check_encoder(config: ModelConfig) -> None:
+    """Refuse an encoder that does not exist, or weights where there are none or is no encoder.
 
     Raises:
-        ValueError: the rule, the value received and what can be used.
+        ValueError: the name received and the nearest, or what to use instead.
     """
-    if config.base_width < 1:
-        raise ValueError(f"model.base_width must be at least 1, got {config.base_width}")
-    if not 0 <= config.dropout < 1:
-        raise ValueError(f"model.dropout must lie in [0, 1), got {config.dropout}")
-    if config.architecture not in DECODERS and config.encoder_weights != "none":
+    if config.architecture not in DECODERS:
+        if config.encoder_weights == "none":
+            return
         raise ValueError(
             f"model.architecture {config.architecture} is trained from scratch, so "
             f"model.encoder_weights must be none, got {config.encoder_weights}; "
             f"architectures with an encoder are {', '.join(DECODERS)}"
         )
-
-
-def check_encoder(config: ModelConfig) -> None:
-    """Refuse an encoder that does not exist or has no ImageNet weights where they are asked for.
-
-    Raises:
-        ValueError: the name received and the nearest, or the encoder and what to use instead.
-    """
     name = config.encoder
     if not _exists(name):
         # The names `timm-...` are deprecated, and some compute something else than timm does.

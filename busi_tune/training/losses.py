@@ -55,22 +55,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def check_loss(config: LossConfig) -> None:
-    """Refuse weights that give no loss.
-
-    Raises:
-        ValueError: a weight is negative or no number, or all are zero.
-    """
-    weights = {f"loss.{name}": getattr(config, name) for name in LOSSES}
-    for name, weight in weights.items():
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"{name} must be a finite weight of 0 or more, got {weight}")
-    if not any(weights.values()):
-        raise ValueError(f"all loss weights are 0; set one of {', '.join(weights)} above 0")
-
-
 def compute_loss(logits: Tensor, masks: Tensor, config: LossConfig) -> Tensor:
-    """Sum the losses by their weights: (B,), a value per image; average it for the gradient."""
+    """Sum the losses by their weights, not all 0: (B,), to be averaged over images."""
     weights = {name: getattr(config, name) for name in LOSSES}
     terms = [weights[name] * LOSSES[name](logits, masks) for name in LOSSES if weights[name]]
     return torch.stack(terms).sum(0)

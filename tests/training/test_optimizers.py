@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
 from busi_tune.config import OptimizerConfig
-from busi_tune.training.optimizers import build_optimizer, build_schedule, check_optimizer
+from busi_tune.training.optimizers import build_optimizer, build_schedule
 
 
 class EncoderDecoder(nn.Module):
@@ -151,17 +151,13 @@ def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("change", "message"),
     [
-        ("name", "lion", "must be adam, adamw or sgd, got lion"),
-        ("schedule", "step", "must be constant or cosine, got step"),
-        ("lr", 0.0, "lr must be above 0, got 0.0"),
-        ("lr", float("nan"), "lr must be above 0, got nan"),
-        ("encoder_lr_factor", -0.1, "encoder_lr_factor must be 0 or more, got -0.1"),
-        ("weight_decay", -1.0, "weight_decay must be 0 or more, got -1.0"),
-        ("momentum", 1.0, r"momentum must lie in \[0, 1\), got 1.0"),
+        ({"name": "lion"}, r"optimizer.name must be adam, adamw or sgd, got lion"),
+        ({"schedule": "step"}, r"optimizer.schedule must be constant or cosine, got step"),
     ],
 )
-def test_settings_out_of_range_are_refused(field: str, value: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"optimizer.*{message}"):
-        check_optimizer(dataclasses.replace(OptimizerConfig(), **{field: value}))
+def test_unknown_names_are_refused(change: dict[str, Any], message: str) -> None:
+    config = dataclasses.replace(OptimizerConfig(), **change)
+    with pytest.raises(ValueError, match=message):
+        build_schedule(build_optimizer(nn.Linear(1, 1), config), config, 1, 1)
