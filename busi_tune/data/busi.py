@@ -204,26 +204,33 @@ def open_image(path: Path) -> Image.Image:
         ValueError: It has too many pixels, or pixels of another kind than 8-bit grey or colour.
     """
     jpeg = path.suffix.lower() in ENDINGS[1:]
+    _refuse_bomb(path, *_read_png_size(path))
     try:
         image = Image.open(path, formats=["JPEG" if jpeg else "PNG"])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise ValueError(f"{path} is refused as a decompression bomb: {error}") from error
-    fault = _find_header_fault(image)
-    if fault:
-        image.close()
-        raise ValueError(f"{path} {fault}")
-    return image
+    if image.mode in _MODES and image.width * image.height <= MAX_PIXELS:
+        return image
+    image.close()
+    _refuse_bomb(path, *image.size)
+    raise ValueError(f"{path} must be an 8-bit grey or colour image, got mode {image.mode}")
 
 
-def _find_header_fault(image: Image.Image) -> str | None:
-    if image.width * image.height > MAX_PIXELS:
-        return (
-            f"is refused as a decompression bomb: {image.width} x {image.height} pixels, "
+def _read_png_size(path: Path) -> tuple[int, int]:
+    """Width and height by the header of a PNG, else 0, 0; Pillow warns of bombs on its own."""
+    with path.open("rb") as file:
+        head = file.read(24)
+    if head[12:16] != b"IHDR":
+        return 0, 0
+    return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+def _refuse_bomb(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{path} is refused as a decompression bomb: {width} x {height} pixels, "
             f"the limit is {MAX_PIXELS}"
         )
-    if image.mode not in _MODES:
-        return f"must be an 8-bit grey or colour image, got mode {image.mode}"
-    return None
 
 
 def read_image(path: Path) -> np.ndarray:

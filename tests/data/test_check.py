@@ -231,6 +231,29 @@ def test_the_generic_layout_is_checked_too(tmp_path: Path) -> None:
     assert "no row for b" in found["metadata.csv"]
 
 
+def jpeg_bomb(path: Path) -> None:
+    content = path.read_bytes()
+    size = content.index(b"\xff\xc0") + 5  # of the frame: marker, length and depth come before
+    path.write_bytes(content[:size] + (60_000).to_bytes(2) * 2 + content[size + 4 :])
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"), [(cut, "truncated"), (jpeg_bomb, "decompression bomb")]
+)
+def test_jpeg_images_of_the_generic_layout_are_checked(
+    tmp_path: Path, damage: Damage, cause: str
+) -> None:
+    for folder, ending in (("images", "jpg"), ("masks", "png")):
+        (tmp_path / folder).mkdir()
+        Image.effect_noise((64, 64), 50).point(lambda value: 255 * (value > 128)).save(
+            tmp_path / folder / f"a.{ending}"
+        )
+    assert check_folder(tmp_path) == []
+    damage(tmp_path / "images" / "a.jpg")
+    (problem,) = check_folder(tmp_path)
+    assert cause in problem.cause
+
+
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     (problem,) = check_folder(tmp_path / "nowhere")
     assert problem.cause == "no such folder"
