@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +11,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from busi_tune.data.batches import DeviceImages
+from busi_tune.data.cache import ImageSet
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
-
-if TYPE_CHECKING:
-    from busi_tune.data.batches import DeviceImages
-    from busi_tune.data.cache import ImageSet
 
 Row = dict[str, object]
 
 
 def evaluate(
     model: nn.Module,
-    images: "ImageSet",
-    device_images: "DeviceImages",
+    images: ImageSet,
+    device_images: DeviceImages,
     indices: Sequence[int] | npt.NDArray[np.int64],
     *,
     threshold: float,
@@ -88,7 +85,7 @@ def is_lesion(levels: Tensor, threshold: float) -> Tensor:
 
 
 def _evaluate_image(
-    images: "ImageSet", index: int, probability: Tensor, threshold: float, folder: Path | None
+    images: ImageSet, index: int, probability: Tensor, threshold: float, folder: Path | None
 ) -> Row:
     height, width = (int(side) for side in images.sizes[index])
     # Bilinear weights sum to 1 only up to rounding; the clamp keeps 255 from wrapping to 0.

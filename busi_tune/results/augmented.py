@@ -12,10 +12,10 @@ from busi_tune import run_directory
 from busi_tune.data.augment import augment, draw_parameters
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.splits import load_splits
+from busi_tune.data.splits import Split
 from busi_tune.results.overlays import draw_outline
 from busi_tune.results.read import KfoldRun, SearchRun
-from busi_tune.results.style import TRUTH, hide_frame, new_figure, save_figure, set_title
+from busi_tune.results.style import TRUTH, frame_image, new_figure, save_figure, set_title
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,16 +24,15 @@ NUM_SAMPLES = 5
 logger = logging.getLogger(__name__)
 
 
-def write_augmented(run: KfoldRun | SearchRun, images: ImageSet) -> None:
-    """Write training images before and after augmentation, with their masks."""
+def write_augmented(run: KfoldRun | SearchRun, images: ImageSet, split: Split) -> None:
+    """Write images of the training part before and after augmentation, with their masks."""
     if not run.config.augment.enabled:
         logger.info("no augmented samples: augment.enabled is off")
         return
-    splits = load_splits(run.folder / run_directory.SPLITS, images)
-    train = next(iter(splits.values())).train
-    with_lesion = train[images.masks[train].any(axis=(1, 2))]
+    has_lesion = images.masks[split.train].any(axis=(1, 2))
+    candidates = split.train[has_lesion] if has_lesion.any() else split.train
     generator = np.random.default_rng(run.config.seed)
-    chosen = generator.choice(with_lesion, min(NUM_SAMPLES, len(with_lesion)), replace=False)
+    chosen = generator.choice(candidates, min(NUM_SAMPLES, len(candidates)), replace=False)
     indices = torch.from_numpy(np.sort(chosen))
     originals = DeviceImages(images, torch.device("cpu")).gather(indices)
     parameters = draw_parameters(len(images), run.config.seed, 1, run.config.augment)
@@ -53,7 +52,7 @@ def plot_augmented(names: Sequence[str], pictures: Sequence[Floats]) -> Figure:
     """
     images, masks, changed, changed_masks = pictures
     size = images.shape[-1]
-    figure = new_figure(height=5.0)
+    figure = new_figure(height=4.8)
     panels = figure.subplots(3, len(names), squeeze=False)
     for column, name in enumerate(names):
         outlined = ((images, masks), (changed, changed_masks))
@@ -63,9 +62,12 @@ def plot_augmented(names: Sequence[str], pictures: Sequence[Floats]) -> Figure:
         panels[2, column].imshow(changed_masks[column], cmap="gray", vmin=0, vmax=1)
         panels[0, column].set_title(name, fontsize=7, fontweight="normal")
     for axes in panels.flat:
-        hide_frame(axes)
+        frame_image(axes)
     for axes, label in zip(panels[:, 0], ("Original", "Augmented", "Augmented mask"), strict=True):
         axes.set_ylabel(label)
-    details = f"n = {len(names)} training images at training size, drawn at random; blue: mask."
+    details = (
+        f"n = {len(names)} training images at training size, drawn at random, as in "
+        "epoch 1; blue: outline of the mask."
+    )
     set_title(figure, "Augmented training images", details)
     return figure

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from busi_tune import run_directory
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.statistics import summarise
-from busi_tune.results.style import GREY, INK, SERIES, new_figure, save_figure, set_title
+from busi_tune.results.style import (
+    GREY,
+    INK,
+    SCORE_LIMITS,
+    SERIES,
+    new_figure,
+    save_figure,
+    set_title,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,10 +29,11 @@ BOXES = "Box: quartiles and median, whiskers: 5th and 95th percentile"
 
 
 def write_comparisons(run: KfoldRun) -> None:
-    """Write Dice per fold and Dice per model, over the tumour images."""
+    """Write Dice per model and, where there are folds, per fold, over the tumour images."""
     folder = run.folder / run_directory.FIGURES
-    save_figure(plot_folds(run), folder, "folds")
     save_figure(plot_models(run), folder, "models")
+    if len(run.folds) > len(run.models):
+        save_figure(plot_folds(run), folder, "folds")
 
 
 def plot_folds(run: KfoldRun) -> Figure:
@@ -51,6 +60,7 @@ def plot_folds(run: KfoldRun) -> Figure:
         axes.set_xlabel("Fold")
     for axes in panels[:, 0]:
         axes.set_ylabel("Dice")
+        axes.set_ylim(*SCORE_LIMITS)
     sizes = tumour.groupby(["model", "repeat", "fold"]).size()
     size = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
     details = f"n = {size} tumour images per fold. {PROTOCOL} {BOXES}, diamond: mean."
@@ -74,13 +84,13 @@ def plot_models(run: KfoldRun) -> Figure:
         _draw_mean(axes, images, row + 0.28)
     axes.set_yticks(range(len(run.models)), list(reversed(run.models)))
     axes.set_ylim(-0.5, len(run.models) - 0.5)
-    axes.set_xlim(-0.01, 1.01)
+    axes.set_xlim(*SCORE_LIMITS)
     axes.set_xlabel("Dice")
     axes.grid(visible=False, axis="y")
     counts = tumour.groupby("model")["image"].nunique()
     details = (
         f"n = {counts.max()} tumour images, each a point, tested once per model and repeat. "
-        f"{PROTOCOL} {BOXES}.\nDiamond: mean with its 95 % bootstrap interval over groups."
+        f"{PROTOCOL} {BOXES}. Diamond: mean with its 95 % bootstrap interval over groups."
     )
     set_title(figure, "Dice by model", details)
     return figure
@@ -118,9 +128,10 @@ def _draw_mean(axes: Axes, images: pd.DataFrame, height: float) -> None:
     axes.hlines(height, dice.low, dice.high, color=INK, linewidth=1.2)
     axes.plot(dice.mean, height, "D", color=INK, markersize=3.5)
     label = f"{dice.mean:.3f} [{dice.low:.3f}, {dice.high:.3f}]"
+    left = dice.low > 0.3
     axes.annotate(
-        label, (dice.low, height), xytext=(-4, 0), textcoords="offset points",
-        ha="right", va="center", fontsize=7,
+        label, (dice.low if left else dice.high, height), xytext=(-4 if left else 4, 0),
+        textcoords="offset points", ha="right" if left else "left", va="center", fontsize=7,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from busi_tune.results.style import (
     INK,
     LIGHT,
     MARKERS,
+    SCORE_LIMITS,
     SERIES,
     TRAIN,
     VALIDATION,
@@ -24,6 +25,7 @@ from busi_tune.results.style import (
     save_figure,
     set_title,
 )
+from busi_tune.results.tables import format_value
 
 PANELS = {
     "loss": "Loss",
@@ -51,11 +53,14 @@ def write_search_curves(run: SearchRun) -> None:
     """Write the history of a search, its leaders' curves and all curves of the best trial."""
     folder = run.folder / run_directory.FIGURES
     save_figure(plot_history(run), folder, "history")
-    save_figure(plot_leaders(run), folder, "leaders")
-    for trial in run.leaders(1)["trial"]:
-        curves = [run.epochs[run.epochs["trial"] == trial]]
-        title = f"Learning curves of trial {trial}, the best"
-        save_figure(plot_curves(title, curves), folder, "curves-best")
+    leaders = run.leaders(NUM_LEADERS)
+    if not len(leaders):
+        return
+    save_figure(plot_leaders(run, leaders), folder, "leaders")
+    best = leaders["trial"].iloc[0]
+    curves = [run.epochs[run.epochs["trial"] == best]]
+    title = f"Learning curves of trial {best}, the best"
+    save_figure(plot_curves(title, curves), folder, "curves-best")
 
 
 def plot_curves(title: str, curves: Sequence[pd.DataFrame]) -> Figure:
@@ -75,11 +80,11 @@ def plot_curves(title: str, curves: Sequence[pd.DataFrame]) -> Figure:
         if name == "loss":
             _scale_loss(axes, curves)
         else:
-            axes.set_ylim(0, 1)
+            axes.set_ylim(*SCORE_LIMITS)
     for axes in panels[-1]:
         axes.set_xlabel("Epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panels[0, 1].legend(loc="lower right")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     many = len(curves) > 1
     details = f"n = {len(curves)} training{'s' if many else ''}"
     if many:
@@ -112,22 +117,20 @@ def plot_history(run: SearchRun) -> Figure:
     running = accumulate(trials["value"].to_numpy(dtype=np.float64))
     axes.step(trials["trial"], running, color=INK, where="post", label="best so far")
     _label_axes(axes, "Trial", run.monitor)
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside upper right", ncols=4)
     counts = f"{len(complete)} complete, {len(pruned)} pruned, {len(failed)} failed"
     details = f"n = {len(trials)} trials: {counts}. Mean over the validation images."
     set_title(figure, "History of the search", details)
     return figure
 
 
-def plot_leaders(run: SearchRun) -> Figure:
-    """Draw validation curves: the best trials in colour, the others in grey."""
+def plot_leaders(run: SearchRun, leaders: pd.DataFrame) -> Figure:
+    """Draw validation curves: the best trials, at most seven, in colour, the others in grey."""
     figure = new_figure(height=2.8)
     axes = figure.subplots()
-    leaders = run.leaders(NUM_LEADERS)
     others = run.epochs[~run.epochs["trial"].isin(leaders["trial"])]
-    for number, (_, curve) in enumerate(others.groupby("trial")):
-        label = "other trials" if number == 0 else None
-        axes.plot(curve["epoch"], curve[run.monitor], color=LIGHT, linewidth=0.8, label=label)
+    for _, curve in others.groupby("trial"):
+        axes.plot(curve["epoch"], curve[run.monitor], color=LIGHT, linewidth=0.8)
     for rank, (_, trial) in enumerate(leaders.iterrows()):
         curve = run.epochs[run.epochs["trial"] == trial["trial"]]
         axes.plot(
@@ -137,7 +140,8 @@ def plot_leaders(run: SearchRun) -> Figure:
         )  # fmt: skip
     _label_axes(axes, "Epoch", run.monitor)
     figure.legend(loc="outside right upper")
-    details = f"n = {run.epochs['trial'].nunique()} trials. Mean over the validation images."
+    num_trials = run.epochs["trial"].nunique()
+    details = f"n = {num_trials} trials, the others in grey. Mean over the validation images."
     set_title(figure, "Validation curves of the best trials", details)
     return figure
 
@@ -168,16 +172,14 @@ def _label_axes(axes: Axes, across: str, monitor: str) -> None:
     names = {"val_dice": "Dice", "val_dice_tumour": "Dice, tumour images", "val_loss": "loss"}
     axes.set_xlabel(across)
     axes.set_ylabel(f"Validation {names[monitor]}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def _describe(trial: "pd.Series[float]", settings: Sequence[str]) -> str:
     """Name the trial's settings, a short line each."""
     values = [
-        f"{name.split('.')[-1]} {trial[name]:.3g}"
-        if isinstance(trial[name], float)
-        else f"{name.split('.')[-1]} {trial[name]}"
+        f"{name.split('.')[-1]}\N{NO-BREAK SPACE}{format_value(trial[name])}"
         for name in settings
         if pd.notna(trial[name])
     ]
-    return "\n" + "\n".join(textwrap.wrap(", ".join(values), 44))
+    return "\n" + textwrap.fill(", ".join(values), 44)

@@ -192,8 +192,8 @@ def _protocol(run: KfoldRun) -> str:
 
 def _grouping(run: KfoldRun) -> str:
     if run.config.data.groups == "none":
-        return "Folds are drawn over single images: near-duplicates may lie on both sides."
-    return f"Folds keep the groups of {run.config.data.groups} together."
+        return "Splits are drawn over single images: near-duplicates may lie on both sides."
+    return f"Splits keep the groups of {run.config.data.groups} together."
 
 
 def _note(row: pd.Series) -> str:

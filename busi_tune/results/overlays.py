@@ -19,7 +19,7 @@ from busi_tune.results.read import KfoldRun
 from busi_tune.results.style import (
     PREDICTION,
     TRUTH,
-    hide_frame,
+    frame_image,
     new_figure,
     save_figure,
     set_title,
@@ -63,7 +63,7 @@ class Predictions:
         axes.imshow(
             self.images.images[index], cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0)
         )
-        hide_frame(axes)
+        frame_image(axes)
 
 
 def write_overlays(run: KfoldRun, images: ImageSet) -> None:
@@ -80,12 +80,12 @@ def write_overlays(run: KfoldRun, images: ImageSet) -> None:
             continue
         rows = first[first["model"] == model].set_index("image")
         shown = Predictions(images, predictions, rows, run.setting(model, "training.threshold"))
-        figures = {
-            "overlays": plot_detailed(model, detailed, shown),
-            "sheet": plot_sheet(model, sheet, shown),
-        }
-        for name, figure in figures.items():
-            save_figure(figure, folder, f"{name}-{model}", vector=False)
+        for name, names, plot in (
+            ("overlays", detailed, plot_detailed),
+            ("sheet", sheet, plot_sheet),
+        ):
+            if names:
+                save_figure(plot(model, names, shown), folder, f"{name}-{model}", vector=False)
 
 
 def choose_detailed(rows: pd.DataFrame, seed: int) -> list[str]:
@@ -108,21 +108,24 @@ def plot_detailed(model: str, names: Sequence[str], shown: Predictions) -> Figur
     """Draw input, probability, binary prediction and ground truth, a row per image."""
     figure = new_figure(height=0.8 + 1.35 * len(names))
     panels = figure.subplots(len(names), 4, squeeze=False)
-    titles = ("Input", "Probability (black 0, white 1)", "Binary", "Ground truth")
+    titles = ("Input", "Probability", "Binary", "Ground truth")
     for axes, title in zip(panels[0], titles, strict=True):
         axes.set_title(title)
+    for axes in panels.flat:
+        axes.set_anchor("W")
     for row, name in zip(panels, names, strict=True):
         shown.show_input(row[0], name)
         for axes, picture in zip(
             row[1:], (shown.levels(name) / 255, shown.binary(name), shown.truth(name)), strict=True
         ):
             axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-            hide_frame(axes)
+            frame_image(axes)
         dice = float(shown.rows["dice"][name])
         row[0].set_ylabel(f"{name}\nDice {dice:.3f}", fontsize=7)
     details = (
-        f"n = {len(names)} tumour images out of the test folds, one drawn at random from each "
-        f"fifth of them by Dice (mean over models), worst first. Threshold {shown.threshold:g}."
+        f"n = {len(names)} tumour images of the test parts, one drawn at random from each "
+        f"fifth of them by Dice (mean over models), worst first. Probability: black 0, "
+        f"white 1; threshold {shown.threshold:g}."
     )
     set_title(figure, f"Test predictions of {model}", details)
     return figure
@@ -136,6 +139,7 @@ def plot_sheet(model: str, names: Sequence[str], shown: Predictions) -> Figure:
     for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
     for axes, name in zip(panels.flat, names, strict=False):
+        axes.set_anchor("NW")
         shown.show_input(axes, name)
         draw_outline(axes, shown.truth(name), TRUTH, "solid")
         draw_outline(axes, shown.binary(name), PREDICTION, "dashed")
@@ -143,7 +147,7 @@ def plot_sheet(model: str, names: Sequence[str], shown: Predictions) -> Figure:
         axes.set_title(f"{label} {dice:.2f}", fontsize=6, fontweight="normal", pad=2)
     details = (
         f"n = {len(names)} test images drawn at random, by Dice (mean over models), worst first; "
-        f"above each its class and {model}'s Dice.\n"
+        f"above each its class and {model}'s Dice. "
         "Solid, blue: ground truth; dashed, orange: prediction."
     )
     set_title(figure, f"Test predictions of {model}", details)
@@ -161,4 +165,6 @@ def draw_outline(axes: Axes, mask: Mask, colour: str, line: str) -> None:
 
 
 def _mean_dice(rows: pd.DataFrame) -> "pd.Series[float]":
-    return rows.groupby("image")["dice"].mean().sort_values(kind="stable")
+    """Average over the models, in rising order, where all of them have tested an image."""
+    tests = rows.groupby("image")["dice"]
+    return tests.mean()[tests.size() == rows["model"].nunique()].sort_values(kind="stable")

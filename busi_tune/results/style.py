@@ -1,6 +1,7 @@
 """One look for all figures: a two-column page wide, readable in grey and without red and green."""
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,13 @@ PAGE_WIDTH = 7.1
 """Inches; 180 mm, the text of a two-column journal page."""
 
 INK, GREY, LIGHT = "#222222", "#767676", "#D0D0D0"
+SCORE_LIMITS = (-0.02, 1.02)
+"""The whole range of a score, with room for a line at either end."""
+
 TRAIN, VALIDATION = "#E69F00", "#0072B2"
 TRUTH, PREDICTION = "#56B4E9", "#E69F00"
+
+_CAPTION_WIDTH = 140  # characters of 7 points on a page
 
 # Okabe and Ito's colours, ordered so that neighbours also differ in lightness.
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#222222")
@@ -75,16 +81,16 @@ def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
 def set_title(figure: Figure, title: str, details: str) -> None:
     """Put a bold title above a figure and what a reader must know below it."""
     figure.suptitle(title, x=0.01, ha="left")
-    figure.supxlabel(details, x=0.01, ha="left", fontsize=7)
+    figure.supxlabel(textwrap.fill(details, _CAPTION_WIDTH), x=0.01, ha="left", fontsize=7)
 
 
-def hide_frame(axes: Axes) -> None:
-    """Leave nothing of the axes but the image."""
+def frame_image(axes: Axes) -> None:
+    """Leave nothing of the axes but a thin line, which parts a white image from the page."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
     for spine in axes.spines.values():
-        spine.set_visible(False)
+        spine.set(visible=True, color=GREY, linewidth=0.4)
 
 
 def save_figure(figure: Figure, folder: Path, name: str, *, vector: bool = True) -> None:

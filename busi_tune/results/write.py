@@ -4,6 +4,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from busi_tune import run_directory
+
 if TYPE_CHECKING:
     from busi_tune.data.cache import ImageSet
 
@@ -20,16 +22,22 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
         images: the images of the run; None leaves out the figures that show any.
 
     Raises:
-        ValueError: the directory holds no run.
+        ValueError: the directory holds no run, or the images are not the run's.
     """
     # The commands import this module before they know that their input is valid.
+    from busi_tune.data.splits import load_splits
     from busi_tune.results import comparisons, curves, kfold_tables, report_protocol, search_tables
     from busi_tune.results.read import KfoldRun, read_run
     from busi_tune.results.style import house_style
 
     run = read_run(run_dir)
+    # Other images than the run's are refused before anything is drawn.
+    splits = load_splits(run_dir / run_directory.SPLITS, images) if images else {}
     with house_style():
         if isinstance(run, KfoldRun):
+            if not run.models:
+                logger.warning("no tables and no figures: no training has finished")
+                return
             kfold_tables.write_kfold_tables(run)
             report_protocol.write_report_protocol(run)
             curves.write_model_curves(run)
@@ -45,14 +53,13 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
 
         if isinstance(run, KfoldRun):
             overlays.write_overlays(run, images)
-        augmented.write_augmented(run, images)
+        augmented.write_augmented(run, images, next(iter(splits.values())))
 
 
 def console_rows(run_dir: Path) -> list[dict[str, str]]:
     """Return the rows of a run's closing table: its models, or its leading trials."""
     import pandas as pd
 
-    from busi_tune import run_directory
     from busi_tune.results import kfold_tables, search_tables
     from busi_tune.results.read import KfoldRun, read_run
 
