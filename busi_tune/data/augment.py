@@ -6,6 +6,7 @@ neither on the batch nor on the rank in which it lands.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -64,14 +65,14 @@ def augment(images: Tensor, masks: Tensor, parameters: Tensor) -> tuple[Tensor, 
     Returns:
         Images, bilinear and in [0, 1], and masks, nearest and still of 0 and 1.
     """
-    grid = _sampling_grid(parameters, images.shape[-1])
-    images = grid_sample(
-        jitter(images, parameters), grid, mode="bilinear", padding_mode="border",
+    # Between the outermost pixel centres and the image's edge, "border" goes on with the pixel.
+    resample = partial(
+        grid_sample,
+        grid=_sampling_grid(parameters, images.shape[-1]),
+        padding_mode="border",
         align_corners=False,
-    )  # fmt: skip
-    # A thin border is resampled as the image's is: past the outermost centres the edge goes on.
-    masks = grid_sample(masks, grid, mode="nearest", padding_mode="border", align_corners=False)
-    return images, masks
+    )
+    return resample(jitter(images, parameters), mode="bilinear"), resample(masks, mode="nearest")
 
 
 def jitter(images: Tensor, parameters: Tensor) -> Tensor:

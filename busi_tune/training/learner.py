@@ -80,12 +80,21 @@ class Learner:
 
 
 def build_learner(config: Config, device: torch.device, steps_per_epoch: int) -> Learner:
-    """Build network, optimiser and schedule; every rank draws the same first weights."""
+    """Build network, optimiser and schedule; every rank draws the same first weights.
+
+    Raises:
+        ValueError: batch norm is to be synchronised where it cannot be.
+    """
     torch.manual_seed(derive_seed("weights", config.seed))
     model = build_model(config.model).to(device)
     if config.training.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    if config.training.sync_batchnorm and num_ranks() > 1 and device.type == "cuda":
+    if config.training.sync_batchnorm and num_ranks() > 1:
+        if device.type != "cuda":
+            raise ValueError(
+                f"training.sync_batchnorm works on GPUs only, but the ranks train on {device}; "
+                "switch it off"
+            )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     optimizer = build_optimizer(model, config.optimizer)
     schedule = build_schedule(optimizer, config.optimizer, steps_per_epoch, config.training.epochs)

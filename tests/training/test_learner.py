@@ -1,9 +1,12 @@
 import copy
 
+import pytest
 import torch
 from torch import nn
 
-from busi_tune.training.learner import update_average
+from busi_tune.training import learner
+from busi_tune.training.learner import build_learner, update_average
+from tests.training.small_training import CPU, make_config
 
 
 def test_average_moves_weights_and_running_statistics_by_the_decay() -> None:
@@ -19,3 +22,24 @@ def test_average_moves_weights_and_running_statistics_by_the_decay() -> None:
         if value.is_floating_point():
             expected = 0.75 * before[name] + 0.25 * model.state_dict()[name]
             torch.testing.assert_close(value, expected)
+
+
+def test_early_steps_of_the_average_forget_the_initial_weights(networks: None) -> None:
+    built = build_learner(make_config(training__ema_decay=0.999), CPU, steps_per_epoch=4)
+    assert built.average is not None
+    with torch.no_grad():
+        built.model[0].bias.fill_(7)
+        built.average[0].bias.fill_(0)
+    built.step()
+    # After one step the decay is 2 / 11 and not yet 0.999.
+    torch.testing.assert_close(built.average[0].bias, torch.full((4,), 7 * 9 / 11))
+
+
+def test_batch_norm_is_synchronised_on_gpus_only(
+    networks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(training__sync_batchnorm=True)
+    build_learner(config, CPU, steps_per_epoch=4)
+    monkeypatch.setattr(learner, "num_ranks", lambda: 2)
+    with pytest.raises(ValueError, match="sync_batchnorm works on GPUs only"):
+        build_learner(config, CPU, steps_per_epoch=4)

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
 
 from busi_tune.config import Config
 from busi_tune.models import ARCHITECTURES
 from busi_tune.training.checkpoint import load_checkpoint
 from busi_tune.training.loop import fit
-from busi_tune.training.ranks import agree, share, sum_over_ranks
+from busi_tune.training.ranks import agree, average_buffers, share, sum_over_ranks
 from tests.training.small_training import (
     CPU,
     NETWORKS,
@@ -75,7 +75,11 @@ def resume(rank: int, folder: Path) -> dict[str, Any]:
 
 
 def exchange(rank: int, folder: Path) -> dict[str, Any]:
+    norm = nn.BatchNorm2d(2)
+    norm.running_mean.fill_(rank)
+    average_buffers(norm)
     return {
+        "running_mean": norm.running_mean.tolist(),
         "share": share(torch.arange(5)).tolist(),
         "sum": sum_over_ranks(torch.tensor([1.0, rank])).tolist(),
         "agreed": agree(f"rank {rank}"),
@@ -145,4 +149,5 @@ def test_ranks_share_sum_and_agree(two_ranks: Path) -> None:
     first, second = outcomes(two_ranks, "exchange")
     assert (first["share"], second["share"]) == ([0, 1, 2], [3, 4])
     assert first["sum"] == second["sum"] == [2.0, 1.0]
+    assert first["running_mean"] == second["running_mean"] == [0.5, 0.5]
     assert first["agreed"] == second["agreed"] == "rank 0"
