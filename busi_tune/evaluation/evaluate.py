@@ -1,4 +1,8 @@
-"""A trained network's predictions as a row per image, in the image's own pixels."""
+"""A trained network's predictions as a row per image, in the image's own pixels.
+
+Probabilities are resized to the image's own size, rounded to 8 bits and then thresholded, so that
+the saved maps give exactly the counts of the table.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,13 +34,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate a network on some images.
 
-    Probabilities are resized to the image's own size, rounded to 8 bits and then thresholded, so
-    that the saved maps give exactly the counts of the table.
-
     Args:
         model: network of logits (B, 1, S, S); left in the mode in which it came.
-        images: the set, for names, sizes and masks of original size.
-        device_images: the same set on the network's device.
+        images, device_images: the set, decoded and on the network's device.
         indices: positions in the set.
         threshold: probability from which a pixel is lesion.
         batch_size: images per forward pass.
@@ -46,8 +46,6 @@ def evaluate(
         A row per image in the order of `indices`: image, label, group, height, width, counts and
         metrics in original pixels, and the counts at training size with the ending `_resized`.
     """
-    if predictions is not None:
-        predictions.mkdir(parents=True, exist_ok=True)
     was_training = model.training
     model.eval()
     rows: list[Row] = []
@@ -95,6 +93,7 @@ def _evaluate_image(
     counts = count_pixels(is_lesion(levels, threshold), truth[None, None])[0].tolist()
     name = images.names[index]
     if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(levels[0, 0].cpu().numpy()).save(folder / f"{name}.png")
     row: Row = {"image": name, "label": images.labels[index], "group": images.groups[index]}
     return row | {"height": height, "width": width} | _named(counts)

@@ -8,6 +8,8 @@ from busi_tune import run_directory
 
 if TYPE_CHECKING:
     from busi_tune.data.cache import ImageSet
+    from busi_tune.data.splits import Split
+    from busi_tune.results.read import KfoldRun, SearchRun
 
 logger = logging.getLogger(__name__)
 
@@ -26,34 +28,45 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
     """
     # The commands import this module before they know that their input is valid.
     from busi_tune.data.splits import load_splits
-    from busi_tune.results import comparisons, curves, kfold_tables, report_protocol, search_tables
     from busi_tune.results.read import KfoldRun, read_run
     from busi_tune.results.style import house_style
 
     run = read_run(run_dir)
     # Other images than the run's are refused before anything is drawn.
     splits = load_splits(run_dir / run_directory.SPLITS, images) if images else {}
+    if isinstance(run, KfoldRun) and not run.models:
+        logger.warning("no tables and no figures: no training has finished")
+        return
     with house_style():
-        if isinstance(run, KfoldRun):
-            if not run.models:
-                logger.warning("no tables and no figures: no training has finished")
-                return
-            kfold_tables.write_kfold_tables(run)
-            report_protocol.write_report_protocol(run)
-            curves.write_model_curves(run)
-            if run.images["has_lesion"].any():
-                comparisons.write_comparisons(run)
-        else:
-            search_tables.write_search_tables(run)
-            curves.write_search_curves(run)
+        _write_from_files(run)
         if images is None:
             logger.warning("no overlays and no augmented samples: the images are not at hand")
-            return
-        from busi_tune.results import augmented, overlays
+        else:
+            _write_from_images(run, images, next(iter(splits.values())))
 
-        if isinstance(run, KfoldRun):
-            overlays.write_overlays(run, images)
-        augmented.write_augmented(run, images, next(iter(splits.values())))
+
+def _write_from_files(run: "KfoldRun | SearchRun") -> None:
+    from busi_tune.results import comparisons, curves, kfold_tables, report_protocol, search_tables
+    from busi_tune.results.read import SearchRun
+
+    if isinstance(run, SearchRun):
+        search_tables.write_search_tables(run)
+        curves.write_search_curves(run)
+        return
+    kfold_tables.write_kfold_tables(run)
+    report_protocol.write_report_protocol(run)
+    curves.write_model_curves(run)
+    if run.images["has_lesion"].any():
+        comparisons.write_comparisons(run)
+
+
+def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split") -> None:
+    from busi_tune.results import augmented, overlays
+    from busi_tune.results.read import KfoldRun
+
+    if isinstance(run, KfoldRun):
+        overlays.write_overlays(run, images)
+    augmented.write_augmented(run, images, split)
 
 
 def console_rows(run_dir: Path) -> list[dict[str, str]]:
