@@ -4,10 +4,15 @@ Ray reads the settings below when it is imported or started; a user's own settin
 """
 
 import os
+from pathlib import Path
 
+# `ray start` asks for the token wherever there is one, so whoever joins must show it.
+if (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 # At Ray's own niceness of 15 a busy machine starves the trainings.
 os.environ.setdefault("RAY_worker_niceness", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# A worker that was given no GPU sees none.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
 # The run directory has the tables; Tune's own loggers would write each epoch three times more.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Tune prints nothing of its own: the live table is this project's.

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,26 +39,37 @@ def connected() -> Iterator[None]:
         ClusterError: the cluster cannot be reached or started.
     """
     current = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
-    join = bool(os.environ.get("RAY_ADDRESS")) or current.exists()
+    address = os.environ.get("RAY_ADDRESS") or (current.exists() and current.read_text().strip())
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if join:
-            context = ray.init(**quiet)
+        if address:
+            _knock(address)
+            context = ray.init(address=address, **quiet)
         else:
             context = ray.init(
                 address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet
             )
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
+    except (OSError, RuntimeError) as error:
+        if not address:
+            raise ClusterError(f"cannot start Ray on this machine: {error}") from error
+        source = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else str(current)
         raise ClusterError(
-            f"cannot {'join' if join else 'start'} Ray: {error}. Check RAY_ADDRESS "
-            f"({os.environ.get('RAY_ADDRESS') or 'not set'}) and {current}"
+            f"cannot join Ray at {address}, named by {source}: {error}. Start that cluster (its "
+            f"token belongs in ~/.ray/auth_token), or remove {source} to start one on this machine"
         ) from error
-    verb = "joined" if join else "started on this machine"
+    verb = "joined" if address else "started on this machine"
     logger.info("Ray %s; dashboard: http://%s", verb, context.dashboard_url)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def resolve_request(resources: ResourcesConfig) -> Request:

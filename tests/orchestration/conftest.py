@@ -1,0 +1,142 @@
+"""A Ray cluster that the tests of this folder share, and trainings that cost nothing."""
+
+import os
+
+os.environ["RAY_AUTH_MODE"] = "token"  # read by Ray when it is imported
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from busi_tune.config import Config
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.plan import Training
+
+_CLUSTER = """
+import sys, ray
+from busi_tune.orchestration.cluster import connected
+with connected():
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster_address() -> Iterator[str]:
+    """A local cluster of its own process with two CPUs, whatever the machine has."""
+    environment = os.environ | {"RAY_ADDRESS": ""}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.stdin.close()
+    process.stdout.close()
+    process.wait(60)
+
+
+@pytest.fixture
+def cluster(cluster_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make what runs in this test join the shared cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster_address)
+    return cluster_address
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    """Four images of 8 x 8 pixels."""
+    return ImageSet(
+        names=("a", "b", "c", "d"),
+        labels=("benign",) * 4,
+        groups=("a", "b", "c", "d"),
+        image_size=8,
+        data_hash="hash",
+        images=np.zeros((4, 8, 8), np.uint8),
+        masks=np.zeros((4, 8, 8), np.uint8),
+        sizes=np.full((4, 2), 8, np.int32),
+        packed_masks=np.zeros(32, np.uint8),
+        offsets=np.arange(5, dtype=np.int64) * 8,
+    )
+
+
+@pytest.fixture
+def splits() -> dict[str, Split]:
+    """One split of the four images."""
+    return {"only": Split(np.array([0, 1]), np.array([2]), np.array([3]))}
+
+
+@pytest.fixture
+def make_trainings(tmp_path: Path) -> Callable[..., list[Training]]:
+    """Place some trainings of a configuration below the test's folder."""
+
+    def make(number: int, config: Config) -> list[Training]:
+        return [
+            Training(f"training {i}", {"fold": i}, config, "only", tmp_path / f"{i}")
+            for i in range(number)
+        ]
+
+    return make
+
+
+class Notes:
+    """An observer that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.epochs: list[tuple[str, int]] = []
+        self.ended: dict[str, str] = {}
+        self.reasons: dict[str, str] = {}
+
+    def on_start(self, training: Training) -> None:
+        self.started.append(training.name)
+
+    def on_epoch(self, training: Training, metrics: Any) -> None:
+        self.epochs.append((training.name, int(metrics["epoch"])))
+
+    def on_end(self, training: Training, outcome: Any) -> None:
+        self.ended[training.name] = outcome.status
+        self.reasons[training.name] = outcome.reason
+
+
+@pytest.fixture
+def notes() -> Notes:
+    """What an observer heard."""
+    return Notes()
+
+
+def make_fit(body: Callable[..., None] | None = None) -> Callable[..., None]:
+    """Return a stand-in for `fit` that keeps its contract of files and costs nothing.
+
+    Nested, so that it travels to the workers by value.
+    """
+
+    def fit(config: Any, images: Any, split: Any, folder: Any, on_epoch_end: Any) -> None:
+        import json
+        import os
+
+        done = folder / f"epochs{os.environ.get('RANK', '')}"
+        status = "finished"
+        first = int(done.read_text()) if done.exists() else 0
+        for epoch in range(first + 1, config.training.epochs + 1):
+            if body is not None:
+                body(config, images, split, folder, epoch)
+            done.write_text(str(epoch))
+            if on_epoch_end({"epoch": epoch, "val_dice": epoch / 10}):
+                status = "pruned"
+                break
+        result = {"status": status, "best_epoch": epoch, "best_value": epoch / 10, "epochs": epoch}
+        result |= {"seconds": 0.0, "first_epoch": first + 1}
+        (folder / "result.json").write_text(json.dumps(result))
+
+    return fit

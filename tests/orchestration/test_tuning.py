@@ -1,0 +1,217 @@
+"""The contract between a plan and the cluster, over trainings that cost nothing."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busi_tune.command_line import ClusterError
+from busi_tune.config import Config, ResourcesConfig
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.orchestration.tuning import run_plan
+from busi_tune.plan import ListPlan, Training
+from busi_tune.settings import override
+from tests.orchestration.conftest import Notes, make_fit
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+Make = Callable[..., list[Training]]
+Splits = dict[str, Split]
+
+
+def config_with(**settings: Any) -> Config:
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return override(Config(), {"training.epochs": 3} | named)
+
+
+def result_of(training: Training) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((training.folder / "result.json").read_text())
+    return content
+
+
+def test_every_training_runs_once_and_every_epoch_is_heard_in_order(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    trainings = make_trainings(6, config_with())
+    plan = ListPlan(trainings)
+    run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
+    assert plan.num_open() == 0
+    assert sorted(notes.started) == [training.name for training in trainings]
+    for training in trainings:
+        heard = [epoch for name, epoch in notes.epochs if name == training.name]
+        assert heard == [1, 2, 3]
+        assert notes.ended[training.name] == "finished"
+
+
+class StoppingPlan(ListPlan):
+    """Asks every training to stop after its first epoch."""
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
+        return True
+
+
+def test_a_training_that_should_stop_ends_itself_at_once(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    trainings = make_trainings(3, config_with())
+    run_plan(StoppingPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit())
+    assert [result_of(training)["epochs"] for training in trainings] == [1, 1, 1]
+    assert set(notes.ended.values()) == {"pruned"}
+
+
+def test_an_exception_fails_its_training_alone_and_is_not_repeated(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    trainings = make_trainings(3, config_with())
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        if folder.name == "1" and epoch == 2:
+            with (folder / "tries").open("a") as file:
+                file.write("x")
+            raise FloatingPointError("the loss is nan in epoch 2")
+
+    run_plan(ListPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit(body))
+    assert notes.ended == {"training 0": "finished", "training 1": "failed", "training 2": "finished"}
+    assert notes.reasons["training 1"] == "FloatingPointError: the loss is nan in epoch 2"
+    assert (trainings[1].folder / "tries").read_text() == "x"
+
+
+def test_a_killed_worker_is_replaced_and_goes_on_from_its_last_epoch(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    trainings = make_trainings(2, config_with())
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import os
+        import signal
+
+        if folder.name == "0" and epoch == 2 and not (folder / "killed").exists():
+            (folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_plan(ListPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit(body))
+    assert set(notes.ended.values()) == {"finished"}
+    assert result_of(trainings[0])["first_epoch"] == 2
+    assert result_of(trainings[1])["first_epoch"] == 1
+
+
+def test_a_worker_that_dies_too_often_fails_its_training(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    resources = ResourcesConfig(max_failures=0)
+    plan = ListPlan(make_trainings(1, config_with()))
+    run_plan(plan, images, splits, resources, notes, make_fit(body))
+    assert notes.ended == {"training 0": "failed"}
+    assert "died" in notes.reasons["training 0"]
+
+
+def test_trainings_at_a_time_share_one_copy_of_the_images(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    """Each training maps the object store's pages: read-only, and at one address of one file."""
+    trainings = make_trainings(2, config_with(training__epochs=1))
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import os
+        import time
+
+        address = images.images.__array_interface__["data"][0]
+        for line in open("/proc/self/maps"):  # noqa: SIM115, PTH123
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if start <= address < end:
+                offset = int(line.split()[2], 16) + address - start
+                place = f"{line.split()[4]} {offset}"
+        (folder / "place").write_text(f"{place} {images.images.flags.writeable} {os.getpid()}")
+        deadline = time.monotonic() + 60
+        while not all((folder.parent / f / "place").exists() for f in ("0", "1")):
+            assert time.monotonic() < deadline, "the trainings did not run at the same time"
+            time.sleep(0.05)
+
+    large = images.__class__(**(vars(images) | {"images": images.images.repeat(40_000, axis=0)}))
+    run_plan(ListPlan(trainings), large, splits, ResourcesConfig(), notes, make_fit(body))
+    assert set(notes.ended.values()) == {"finished"}, notes.reasons
+    places = [(training.folder / "place").read_text().split() for training in trainings]
+    assert places[0][:2] == places[1][:2]
+    assert places[0][2] == places[1][2] == "False"
+    assert places[0][3] != places[1][3]
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (ResourcesConfig(num_workers=64), "64 worker(s) of 1 CPU(s)"),
+        (ResourcesConfig(gpus_per_worker=1.0), "1 GPU(s), but the cluster's 1 node(s) have"),
+        (ResourcesConfig(cpus_per_worker=64.0), "lower resources.num_workers"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_refused_before_anything_starts(
+    images: ImageSet,
+    splits: Splits,
+    make_trainings: Make,
+    notes: Notes,
+    resources: ResourcesConfig,
+    message: str,
+) -> None:
+    plan = ListPlan(make_trainings(1, config_with()))
+    with pytest.raises(ClusterError, match=re.escape(message)):
+        run_plan(plan, images, splits, resources, notes, make_fit())
+    assert notes.started == []
+
+
+def test_a_cluster_that_cannot_be_reached_is_said(
+    images: ImageSet,
+    splits: Splits,
+    make_trainings: Make,
+    notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    plan = ListPlan(make_trainings(1, config_with()))
+    with pytest.raises(ClusterError, match="cannot join Ray at 127.0.0.1:1, named by RAY_ADDRESS"):
+        run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
+
+
+def test_two_workers_are_ranks_of_one_training(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    trainings = make_trainings(1, config_with(resources__num_workers=2))
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import torch.distributed as dist
+
+        (folder / f"rank{dist.get_rank()}").write_text(str(dist.get_world_size()))
+
+    resources = ResourcesConfig(num_workers=2)
+    run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
+    assert notes.ended == {"training 0": "finished"}
+    assert [epoch for _, epoch in notes.epochs] == [1, 2, 3]
+    folder = trainings[0].folder
+    assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+    assert not (folder / "ray_train").exists()
+
+
+def test_a_failure_in_two_workers_is_said_and_not_repeated(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import torch.distributed as dist
+
+        with (folder / f"tries{dist.get_rank()}").open("a") as file:
+            file.write("x")
+        raise FloatingPointError("the loss is nan")
+
+    trainings = make_trainings(1, config_with(resources__num_workers=2))
+    resources = ResourcesConfig(num_workers=2)
+    run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
+    assert notes.reasons == {"training 0": "FloatingPointError: the loss is nan"}
+    assert (trainings[0].folder / "tries0").read_text() == "x"
