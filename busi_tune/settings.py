@@ -4,8 +4,8 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, is_dataclass, replace
-from typing import Any
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -30,6 +30,14 @@ def _leaves(values: Mapping[str, Any], owner: Any, prefix: str = "") -> Iterable
 
 
 FIELDS = frozenset(flatten(Config()))
+
+_CHOICES = {
+    f"{section.name}.{name}": get_args(hint)
+    for section in fields(Config)
+    if is_dataclass(section.type)
+    for name, hint in get_type_hints(section.type).items()
+    if get_origin(hint) is Literal
+}
 
 
 def unknown_field(name: str, known: Iterable[str] = FIELDS) -> str:
@@ -86,8 +94,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Rebuild a configuration from its nested dictionary."""
     config = Config()
     for name, value in values.items():
-        section = getattr(config, name)
-        setattr(config, name, replace(section, **value) if is_dataclass(section) else value)
+        section: Any = getattr(config, name)
+        setattr(config, name, section.__class__(**value) if is_dataclass(section) else value)
     return config
 
 
@@ -138,6 +146,11 @@ def check_config(config: Config) -> None:
 
 def _rules(config: Config) -> Iterable[tuple[str, bool]]:
     values = flatten(config)
+    for name, allowed in _CHOICES.items():
+        yield (
+            f"{name} must be one of {', '.join(allowed)}, not {values[name]}",
+            (values[name] in allowed),
+        )
     at_least = {
         "data.image_size": 8,
         "data.phantom_images": 20,
@@ -174,10 +187,15 @@ def _rules(config: Config) -> Iterable[tuple[str, bool]]:
         yield f"augment.{name} is a probability from 0 to 1, not {value}", 0 <= value <= 1
     for name in ("augment.crop_scale", "augment.crop_ratio"):
         yield f"{name} must be above 0 and at most 1, not {values[name]}", 0 < values[name] <= 1
-    for name in ("model.dropout", "training.ema_decay"):
+    for name in ("model.dropout", "training.ema_decay", "optimizer.momentum"):
         yield f"{name} must be from 0 to below 1, not {values[name]}", 0 <= values[name] < 1
     for name in ("optimizer.lr", "resources.cpus_per_worker"):
         yield f"{name} must be above 0, not {values[name]}", values[name] > 0
+    warmup, epochs = config.optimizer.warmup_epochs, config.training.epochs
+    yield (
+        f"optimizer.warmup_epochs {warmup:g} must be shorter than training.epochs {epochs}",
+        warmup < epochs,
+    )
     threshold = config.training.threshold
     yield f"training.threshold must be between 0 and 1, not {threshold}", 0 < threshold < 1
     weights = asdict(config.loss).values()

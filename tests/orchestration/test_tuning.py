@@ -75,7 +75,11 @@ def test_an_exception_fails_its_training_alone_and_is_not_repeated(
             raise FloatingPointError("the loss is nan in epoch 2")
 
     run_plan(ListPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit(body))
-    assert notes.ended == {"training 0": "finished", "training 1": "failed", "training 2": "finished"}
+    assert notes.ended == {
+        "training 0": "finished",
+        "training 1": "failed",
+        "training 2": "finished",
+    }
     assert notes.reasons["training 1"] == "FloatingPointError: the loss is nan in epoch 2"
     assert (trainings[1].folder / "tries").read_text() == "x"
 
@@ -177,7 +181,9 @@ def test_a_cluster_that_cannot_be_reached_is_said(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     plan = ListPlan(make_trainings(1, config_with()))
-    with pytest.raises(ClusterError, match="cannot join Ray at 127.0.0.1:1, named by RAY_ADDRESS"):
+    with pytest.raises(
+        ClusterError, match=r"cannot join Ray at 127\.0\.0\.1:1, named by RAY_ADDRESS"
+    ):
         run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
 
 
