@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, SOME_FAILED, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, load_images
 from busi_tune.data.splits import Split, load_splits, save_splits
+from busi_tune.jobs.console import open_console
 from busi_tune.plan import Plan, Training, read_outcome
 from busi_tune.results.gather import (
     gather_epochs,
@@ -17,7 +20,7 @@ from busi_tune.results.gather import (
     gather_images,
     gather_predictions,
 )
-from busi_tune.results.write import write_results
+from busi_tune.results.write import console_rows, write_results
 from busi_tune.run_directory import environment_record, write_atomic, write_json
 from busi_tune.settings import to_yaml, training_key
 
@@ -33,6 +36,11 @@ def check_models(models: Mapping[str, Config]) -> None:
             check_model(config.model, config.data.image_size)
         except ValueError as error:
             raise ValueError(f"model {name}: {error}") from error
+
+
+def is_chosen_here(config: Config, images: ImageSet) -> bool:
+    """Whether a search chose the configuration on some of these images."""
+    return not set(config.data.chosen_on).isdisjoint(images.names)
 
 
 def load_run_images(options: Options, command: str) -> ImageSet:
@@ -70,7 +78,7 @@ def open_run(
             write_atomic(folder / run_directory.CONFIG, to_yaml(config))
             environment = environment_record(images.data_hash, len(images))
             write_json(folder / run_directory.ENVIRONMENT, environment)
-            save_splits(folder / run_directory.SPLITS, splits, images)
+            save_splits(folder / run_directory.SPLITS, splits, images, config.seed)
 
         run_directory.create(run_dir, fill)
     logger.info("run directory: %s", run_dir)
@@ -121,10 +129,21 @@ def finish_run(trainings: list[Training], images: ImageSet, run_dir: Path) -> in
     gather_epochs(run_dir, trainings)
     gather_images(run_dir, trainings)
     gather_predictions(run_dir, trainings)
-    write_results(run_dir, images)
+    write_tables_and_figures(run_dir, images)
     outcomes = {training.name: read_outcome(training.folder) for training in trainings}
     failures = {name: outcome for name, outcome in outcomes.items() if outcome.failed}
     for name, outcome in failures.items():
         logger.error("%s failed: %s", name, outcome.reason)
-    logger.info("tables and figures: %s", run_dir)
     return SOME_FAILED if failures else DONE
+
+
+def write_tables_and_figures(run_dir: Path, images: ImageSet) -> None:
+    """Write what people look at, and show the closing table."""
+    write_results(run_dir, images)
+    rows = console_rows(run_dir)
+    if rows:
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*row.values())
+        open_console().print(table)
+    logger.info("tables and figures: %s", run_dir)

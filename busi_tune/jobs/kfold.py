@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from busi_tune.command_line import Options, typed_override
+from busi_tune.command_line import DONE, Options, typed_override
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
+    is_chosen_here,
     load_run_images,
     open_run,
     place_training,
     run_on_cluster,
 )
+from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import ListPlan, Training
 from busi_tune.results.gather import gather_folds
 from busi_tune.run_directory import locked
@@ -30,6 +32,10 @@ def run_kfold(options: Options) -> int:
     models = resolve_models(config)
     check_models(models)
     images = load_run_images(options, "kfold")
+    if options.dry_run:
+        folds = make_all_folds(images, config)
+        show_plan(models, len(models) * len(folds), images, next(iter(folds.values())))
+        return DONE
     splits = open_run(options, images, lambda: make_all_folds(images, config))
     with locked(options.run_dir):
         trainings = place_folds(models, splits, images, options.run_dir)
@@ -88,7 +94,7 @@ def place_folds(
                 "model": model,
                 "repeat": repeat,
                 "fold": fold,
-                "chosen_here": bool(set(config.data.chosen_on) & set(images.names)),
+                "chosen_here": is_chosen_here(config, images),
             }
             seeded = override(config, {"seed": config.seed + repeat})
             name = f"{model} fold {fold}" + (f" repeat {repeat}" if repeat else "")

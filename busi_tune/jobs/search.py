@@ -13,10 +13,16 @@ from busi_tune.command_line import DONE, SOME_FAILED, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout
-from busi_tune.jobs.common import load_run_images, open_run, place_training, run_on_cluster
+from busi_tune.jobs.common import (
+    load_run_images,
+    open_run,
+    place_training,
+    run_on_cluster,
+    write_tables_and_figures,
+)
+from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import Training
 from busi_tune.results.gather import gather_epochs, gather_images
-from busi_tune.results.write import write_results
 from busi_tune.run_directory import locked, write_atomic
 from busi_tune.search_space import Dimension, compile_space, sample
 from busi_tune.settings import check_config, override, to_yaml
@@ -32,8 +38,12 @@ def run_search(options: Options) -> int:
     config, run_dir = options.config, options.run_dir
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = compile_space(config.search.space)
-    check_space(space, config)
+    samples = check_space(space, config)
     images = load_run_images(options, "search")
+    if options.dry_run:
+        split = make_holdout(images.labels, images.groups, config.seed)
+        show_plan(samples, config.search.num_trials, images, split)
+        return DONE
     splits = open_run(
         options, images, lambda: {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
     )
@@ -60,8 +70,13 @@ def run_search(options: Options) -> int:
         return report_end(study, run_dir)
 
 
-def check_space(space: list[Dimension], config: Config, num_samples: int = 200) -> None:
+def check_space(
+    space: list[Dimension], config: Config, num_samples: int = 200
+) -> dict[str, Config]:
     """Refuse a space whose samples no training could run with, by drawing some.
+
+    Returns:
+        An example of each architecture and encoder that was drawn.
 
     Raises:
         ValueError: a rule that a sample breaks, or a network that cannot be built.
@@ -69,7 +84,8 @@ def check_space(space: list[Dimension], config: Config, num_samples: int = 200) 
     from busi_tune.models import check_model
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
-    checked = set()
+    checked: set[str] = set()
+    examples: dict[str, Config] = {}
     for _ in range(num_samples):
         settings = sample(space, study.ask())
         resolved = override(config, settings)
@@ -80,6 +96,10 @@ def check_space(space: list[Dimension], config: Config, num_samples: int = 200) 
                 check_model(resolved.model, resolved.data.image_size)
         except ValueError as error:
             raise ValueError(f"search.space allows {settings}, but: {error}") from error
+        model = resolved.model
+        encoder = "" if model.architecture in ("unet", "report_cnn") else f" {model.encoder}"
+        examples.setdefault(f"{model.architecture}{encoder}", resolved)
+    return examples
 
 
 def write_best(
@@ -104,7 +124,7 @@ def write_run(study: optuna.Study, place: Any, images: ImageSet, run_dir: Path) 
     ]
     gather_epochs(run_dir, trainings)
     gather_images(run_dir, trainings)
-    write_results(run_dir, images)
+    write_tables_and_figures(run_dir, images)
 
 
 def report_end(study: optuna.Study, run_dir: Path) -> int:
@@ -117,5 +137,4 @@ def report_end(study: optuna.Study, run_dir: Path) -> int:
         best = study.best_trial
         logger.info("best: trial %d, %.4f, %s", best.number, best.value, best.params)
         logger.info("its configuration: %s", run_dir / run_directory.BEST)
-    logger.info("tables and figures: %s", run_dir)
     return SOME_FAILED if failed else DONE

@@ -3,16 +3,18 @@
 import logging
 from collections.abc import Mapping
 
-from busi_tune.command_line import Options
+from busi_tune.command_line import DONE, Options
 from busi_tune.data.splits import make_holdout
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
+    is_chosen_here,
     load_run_images,
     open_run,
     place_training,
     run_on_cluster,
 )
+from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import ListPlan, read_outcome
 from busi_tune.run_directory import locked
 
@@ -27,10 +29,19 @@ def run_train(options: Options) -> int:
     name = config.model.architecture
     check_models({name: config})
     images = load_run_images(options, "train")
+    if options.dry_run:
+        split = make_holdout(images.labels, images.groups, config.seed)
+        show_plan({name: config}, 1, images, split)
+        return DONE
     splits = open_run(
         options, images, lambda: {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
     )
-    identity = {"model": name, "repeat": 0, "fold": 0, "chosen_here": False}
+    identity = {
+        "model": name,
+        "repeat": 0,
+        "fold": 0,
+        "chosen_here": is_chosen_here(config, images),
+    }
     with locked(options.run_dir):
         training = place_training(
             name, identity, config, SPLIT, splits[SPLIT], images, options.run_dir

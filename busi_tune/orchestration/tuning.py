@@ -50,7 +50,7 @@ class PlanSearcher(_Unsaved, Searcher):
     """Asks the plan for trainings and tells it of their ends."""
 
     def __init__(self, plan: Plan, observer: Observer) -> None:
-        super().__init__(metric="epoch", mode="max")
+        super().__init__()
         self._plan = plan
         self._observer = observer
         self.trainings: dict[str, Training] = {}
