@@ -60,6 +60,11 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=2) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run."""
+    return json.loads(path.read_text())
+
+
 @contextlib.contextmanager
 def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when the process dies.

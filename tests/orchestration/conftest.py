@@ -4,6 +4,7 @@ import os
 
 os.environ["RAY_AUTH_MODE"] = "token"  # read by Ray when it is imported
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,23 +28,29 @@ with connected():
 """
 
 
-@pytest.fixture(scope="session")
-def cluster_address() -> Iterator[str]:
-    """A local cluster of its own process with two CPUs, whatever the machine has."""
-    environment = os.environ | {"RAY_ADDRESS": ""}
+@contextlib.contextmanager
+def run_cluster() -> Iterator[str]:
+    """Run a local cluster in a process of its own and give its address."""
     process = subprocess.Popen(
         [sys.executable, "-c", _CLUSTER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=environment,
+        env=os.environ | {"RAY_ADDRESS": ""},
     )
     assert process.stdin is not None and process.stdout is not None
     yield process.stdout.readline().strip()
     process.stdin.close()
     process.stdout.close()
     process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def cluster_address() -> Iterator[str]:
+    """The cluster of this folder's tests."""
+    with run_cluster() as address:
+        yield address
 
 
 @pytest.fixture

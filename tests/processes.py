@@ -1,0 +1,79 @@
+"""Running the commands as a user does: as processes, which can also be killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+TINY = [
+    "--data.phantom_images=40",
+    "--data.image_size=32",
+    "--training.batch_size=8",
+]
+
+
+def start(command: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start `python -m busi_tune.<command>` on a cluster of its own, its output in a file."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"busi_tune.{command}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+
+def run(command: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run `python -m busi_tune.<command>` to its end in this environment."""
+    return subprocess.run(
+        [sys.executable, "-m", f"busi_tune.{command}", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
+    """Wait for a condition, and fail with what did not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
+        time.sleep(0.05)
+
+
+def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """All processes that a process has started, and theirs."""
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def kill_a_worker(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL one process that trains."""
+
+    def training() -> list[psutil.Process]:
+        found = []
+        for child in descendants(process):
+            try:
+                if child.cmdline() and child.cmdline()[0].endswith(".train"):
+                    found.append(child)
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                pass
+        return found
+
+    wait_until(lambda: bool(training()), "a training")
+    training()[0].send_signal(signal.SIGKILL)
+
+
+def kill(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """SIGKILL a driver and return what it had started."""
+    started = descendants(process)
+    process.kill()
+    process.wait()
+    return started

@@ -1,0 +1,105 @@
+"""The house rules: style, types, sizes, and who may import Ray."""
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import busi_tune
+from busi_tune.command_line import load_settings
+from busi_tune.config import Config
+from busi_tune.settings import check_config, override
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "tool", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join
+)
+def test_style_and_types(tool: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_file_is_too_long() -> None:
+    files = [
+        f for part in ("busi_tune", "tests", "experiments") for f in (ROOT / part).rglob("*.py")
+    ]
+    long = {str(f): n for f in files if (n := len(f.read_text().splitlines())) > 300}
+    assert not long
+
+
+def test_only_the_orchestration_imports_ray() -> None:
+    walked = pkgutil.walk_packages(busi_tune.__path__, "busi_tune.")
+    names = [
+        module.name
+        for module in walked
+        if not module.name.startswith("busi_tune.orchestration")
+        and not module.name.endswith("__main__")
+    ]
+    program = (
+        f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
+        "found = [m for m in sys.modules if m.partition('.')[0] == 'ray']\n"
+        "assert not found, found"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(names) > 30
+
+
+def test_training_works_where_ray_is_not_installed(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from busi_tune.train import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["--data.phantom_images=40", "--data.image_size=32", "--training.epochs=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, f"--run_dir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "folds.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "busi_tune" / "demo.yaml", *sorted((ROOT / "experiments").glob("*.yaml"))],
+    ids=lambda path: path.name,
+)
+def test_every_configuration_in_the_project_is_valid(path: Path) -> None:
+    settings = load_settings(path)
+    config = override(Config(), settings)
+    check_config(config)
+    repeated = [name for name, value in settings.items() if value == _default(name)]
+    assert not repeated, "a configuration names only what differs from the defaults"
+    if config.search.space:
+        from busi_tune.jobs.search import check_space
+        from busi_tune.search_space import compile_space
+
+        check_space(compile_space(config.search.space), config, num_samples=30)
+    if config.kfold.models:
+        from busi_tune.jobs.kfold import resolve_models
+
+        for model in resolve_models(config).values():
+            check_config(model)
+
+
+def _default(name: str) -> object:
+    from busi_tune.settings import flatten
+
+    return flatten(Config())[name]
+
+
+def test_the_cluster_file_is_valid_and_open_to_nobody() -> None:
+    util = importlib.import_module("ray.autoscaler._private.util")
+    text = (ROOT / "cluster.yaml").read_text()
+    util.validate_config(util.prepare_config(yaml.safe_load(text)))
+    commands = yaml.safe_dump(yaml.safe_load(text))
+    assert "--dashboard-host=127.0.0.1" in commands
+    assert "RAY_AUTH_MODE=token" in commands
