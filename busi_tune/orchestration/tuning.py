@@ -1,7 +1,6 @@
 """A plan as Tune sees it: a searcher that hands out trainings, a scheduler that hears of epochs."""
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -80,6 +80,18 @@ class PlanSearcher(_Unsaved, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Take up nothing."""
+
+
+class NoLines(TrialProgressCallback):
+    """Stands where Tune would put its own lines per trial: the observer shows progress."""
+
+    def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
+        """Say nothing."""
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Say nothing."""
 
 
 class PlanScheduler(_Unsaved, FIFOScheduler):
@@ -161,8 +173,8 @@ def _tune(
             storage_path=scratch,
             name="tune",
             verbose=0,
+            callbacks=[NoLines()],
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
     tuner.fit()
-    shutil.rmtree(Path(scratch) / "tune", ignore_errors=True)

@@ -56,7 +56,7 @@ def fit(
     Args:
         config: the resolved configuration.
         images: the decoded set, at `data.image_size`.
-        split: indices into the set.
+        split: indices into the set; the test part may be empty, as a search's is.
         folder: the training's own folder; rank 0 alone needs to see it.
         on_epoch_end: called on every rank with the epoch's row of epochs.csv once its checkpoint
             is written, and on a new start once more with the last such row. Rank 0's True ends
@@ -194,7 +194,7 @@ class _Training:
 
 
 def _check_split(split: Split, images: ImageSet, config: Config) -> None:
-    for part in PARTS:
+    for part in ("train", "validation"):
         if len(getattr(split, part)) == 0:
             raise ValueError(f"the {part} part of the split is empty; use more images")
     has_lesion = images.masks[split.validation].any()

@@ -86,10 +86,15 @@ def evaluate_parts(
     config: Config,
     folder: Path,
 ) -> None:
-    """Evaluate validation and test part in original pixels: images.csv and the test's maps."""
+    """Evaluate validation and test part in original pixels: images.csv and the test's maps.
+
+    A search keeps its test part closed and passes an empty one.
+    """
     predictions = {"validation": None, "test": folder / run_directory.PREDICTIONS}
     tables = []
     for part, maps in predictions.items():
+        if len(getattr(split, part)) == 0:
+            continue
         with autocast(device_images.device, config):
             table = evaluate(
                 model,

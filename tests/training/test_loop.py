@@ -197,11 +197,18 @@ def test_weights_are_the_moving_average_where_one_is_kept(tmp_path: Path) -> Non
     assert not torch.equal(learner["model"]["0.weight"], learner["average"]["0.weight"])
 
 
-@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("part", ["train", "validation"])
 def test_an_empty_part_is_refused(tmp_path: Path, part: str) -> None:
     split = dataclasses.replace(SPLIT, **{part: np.arange(0)})
     with pytest.raises(ValueError, match=f"the {part} part of the split is empty"):
         fit(make_config(), make_images(), split, tmp_path)
+
+
+def test_a_closed_test_part_is_neither_evaluated_nor_predicted(tmp_path: Path) -> None:
+    split = dataclasses.replace(SPLIT, test=np.arange(0))
+    fit(make_config(training__epochs=1), make_images(), split, tmp_path)
+    assert set(pd.read_csv(tmp_path / "images.csv")["part"]) == {"validation"}
+    assert not (tmp_path / "predictions").exists()
 
 
 def test_a_monitor_without_images_is_refused(tmp_path: Path) -> None:
