@@ -82,8 +82,8 @@ class PlanSearcher(_Unsaved, Searcher):
         """Take up nothing."""
 
 
-class NoLines(TrialProgressCallback):
-    """Stands where Tune would put its own lines per trial: the observer shows progress."""
+class Lines(TrialProgressCallback):
+    """Stands where Tune would print its own lines per trial; a lost worker is said in one."""
 
     def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
         """Say nothing."""
@@ -91,7 +91,13 @@ class NoLines(TrialProgressCallback):
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """Say nothing."""
+        """Say nothing: the observer does."""
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Say that a training is tried again."""
+        logger.warning("%s: its worker died, it goes on from its last epoch", trial.config["name"])
 
 
 class PlanScheduler(_Unsaved, FIFOScheduler):
@@ -131,6 +137,8 @@ def run_plan(
     """
     if plan.num_open() == 0:
         return
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the observer
     with connected(), tempfile.TemporaryDirectory(prefix="busi_tune-") as scratch:
         request = resolve_request(resources)
         logger.info(
@@ -173,7 +181,7 @@ def _tune(
             storage_path=scratch,
             name="tune",
             verbose=0,
-            callbacks=[NoLines()],
+            callbacks=[Lines()],
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
