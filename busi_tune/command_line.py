@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from busi_tune import run_directory
 from busi_tune.config import Config
@@ -25,6 +25,7 @@ from busi_tune.settings import (
     from_dict,
     nested,
     override,
+    to_yaml,
     unknown_field,
 )
 
@@ -64,6 +65,7 @@ class Options:
     resume: bool
     dry_run: bool
     demo: bool
+    print_config: bool
 
 
 def parse(command: Command, arguments: Sequence[str]) -> Options:
@@ -91,7 +93,9 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
     default = Path("runs") / f"{command.name}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = resume or Path(chosen.run_dir or default)
     dry_run = command.resumable and bool(chosen.dry_run)
-    return Options(config, run_dir.absolute(), resume is not None, dry_run, demo)
+    return Options(
+        config, run_dir.absolute(), resume is not None, dry_run, demo, chosen.print_config
+    )
 
 
 def load_settings(path: Path) -> dict[str, Any]:
@@ -143,6 +147,9 @@ def run_command(
     trace = ""
     try:
         options = parse(command, [a for a in arguments if a != "--debug"])
+        if options.print_config:
+            print(to_yaml(options.config), end="")
+            return DONE
         return body(options)
     except KeyboardInterrupt:
         trace = traceback.format_exc()
@@ -170,6 +177,10 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows types and defaults, and keeps the lines of the description."""
+
+
 def _build_parser(command: Command) -> ArgumentParser:
     flags = "[--config FILE] [--SECTION.SETTING VALUE ...] [--run_dir DIR]"
     parser = ArgumentParser(
@@ -177,9 +188,13 @@ def _build_parser(command: Command) -> ArgumentParser:
         usage=f"%(prog)s {flags}{' [--resume DIR] [--dry_run]' if command.resumable else ''}",
         description=command.description,
         exit_on_error=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        print_config=None,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; flags go over it")
+    parser.add_argument(
+        "--print_config", action="store_true", help="print the resolved configuration and stop"
+    )
     parser.add_argument("--run_dir", default=None, help="folder of the run; must not exist yet")
     parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
     if command.resumable:

@@ -183,6 +183,16 @@ def test_settings_in_files_get_their_types() -> None:
     assert typed_override(Config(), {"optimizer.lr": "1e-3"}, "a").optimizer.lr == 1e-3
 
 
+def test_the_printed_configuration_is_one_that_config_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(COMMAND, lambda options: 1, ["--print_config", "--seed", "3"]) == 0
+    printed = write(tmp_path / "printed.yaml", capsys.readouterr().out)
+    config = parse(COMMAND, ["--config", str(printed)]).config
+    assert config.seed == 3
+    assert config == parse(COMMAND, ["--seed", "3"]).config
+
+
 @pytest.mark.parametrize("command", ["search", "kfold", "train", "report"])
 def test_help_needs_neither_torch_nor_ray(command: str) -> None:
     program = (
