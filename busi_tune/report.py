@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from busi_tune import run_directory
-from busi_tune.command_line import BAD_INPUT, DONE, load_settings
+from busi_tune.command_line import BAD_INPUT, DONE
 from busi_tune.config import Config
+from busi_tune.flags import load_settings
 from busi_tune.settings import override
 
 logger = logging.getLogger(__name__)

@@ -75,7 +75,9 @@ def compile_space(space: Mapping[str, Any]) -> list[Dimension]:
             that the space does not sample before.
     """
     if not space:
-        raise ValueError("search.space is empty: name at least one setting and its choices")
+        raise ValueError(
+            "search.space is empty: name at least one setting and its choices in a --config file"
+        )
     dimensions = {name: _read_dimension(name, entry) for name, entry in space.items()}
     ordered: list[Dimension] = []
     waiting = list(dimensions.values())

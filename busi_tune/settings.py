@@ -206,5 +206,9 @@ def _rules(config: Config) -> Iterable[tuple[str, bool]]:
         f"use at least {workers}",
         batch >= workers,
     )
+    yield (
+        f"storage is a folder, not {config.storage}: other storage is not supported",
+        config.storage is None or "://" not in config.storage,
+    )
     gpus = config.resources.gpus_per_worker
     yield f"resources.gpus_per_worker must be at least 0, not {gpus}", gpus is None or gpus >= 0

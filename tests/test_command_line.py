@@ -18,9 +18,9 @@ from busi_tune.command_line import (
     Options,
     parse,
     run_command,
-    typed_override,
 )
 from busi_tune.config import Config
+from busi_tune.flags import typed_override
 from busi_tune.settings import override, to_yaml
 
 COMMAND = Command("kfold", "Compare models.", compares_models=True)
@@ -164,6 +164,17 @@ def test_models_are_read_from_files(tmp_path: Path) -> None:
         "small": {"model.base_width": 8},
         "dotted": {"model.architecture": "report_cnn"},
     }
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    files = []
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        files.append(str(write(tmp_path / folder / "best.yaml", "seed: 1\n")))
+    models = parse(COMMAND, ["--models", *files]).config.kfold.models
+    assert list(models) == ["first-best", "second-best"]
+    with pytest.raises(ValueError, match="two files have the same name"):
+        parse(COMMAND, ["--models", files[0], files[0]])
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,12 @@ def test_the_folds_predict_every_image_once(tmp_path: Path) -> None:
     saved = {path.stem for path in (run_dir / "predictions" / "unet").glob("*.png")}
     assert saved == set(out_of_fold["image"])
 
+    written = {path: path.read_bytes() for path in (run_dir / "tables").iterdir()}
+    (run_dir / "tables" / "models.md").unlink()
+    done = run("report", [str(run_dir)])
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in (run_dir / "tables").iterdir()} == written
+
 
 @pytest.mark.parametrize(
     ("command", "table", "arguments"),

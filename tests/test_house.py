@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 import busi_tune
-from busi_tune.command_line import load_settings
 from busi_tune.config import Config
+from busi_tune.flags import load_settings
 from busi_tune.settings import check_config, override
 
 ROOT = Path(__file__).parents[1]

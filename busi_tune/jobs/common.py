@@ -1,7 +1,8 @@
 """What search, kfold and train do alike: load, split, open the run directory, place trainings."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from busi_tune.results.gather import (
     gather_predictions,
 )
 from busi_tune.results.write import console_rows, write_results
-from busi_tune.run_directory import environment_record, write_atomic, write_json
-from busi_tune.settings import to_yaml, training_key
+from busi_tune.run_directory import environment_record, locked, write_atomic, write_json
+from busi_tune.settings import override, to_yaml, training_key
 
 logger = logging.getLogger(__name__)
 
@@ -59,19 +60,18 @@ def load_run_images(options: Options, command: str) -> ImageSet:
     return images
 
 
+@contextlib.contextmanager
 def open_run(
     options: Options, images: ImageSet, make_splits: Callable[[], dict[str, Split]]
-) -> dict[str, Split]:
-    """Make the run directory, or take up the one to resume, and return its splits.
+) -> Iterator[dict[str, Split]]:
+    """Make the run directory, or take up the one to resume; hold its lock and give its splits.
 
     Raises:
         ValueError: the directory exists, or the images are not those it was made with.
+        TimeoutError: another process works in it.
     """
     run_dir, config = options.run_dir, options.config
-    if options.resume:
-        splits = load_splits(run_dir / run_directory.SPLITS, images)
-        write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
-    else:
+    if not options.resume:
         splits = make_splits()
 
         def fill(folder: Path) -> None:
@@ -81,8 +81,12 @@ def open_run(
             save_splits(folder / run_directory.SPLITS, splits, images, config.seed)
 
         run_directory.create(run_dir, fill)
-    logger.info("run directory: %s", run_dir)
-    return splits
+    with locked(run_dir):
+        if options.resume:
+            splits = load_splits(run_dir / run_directory.SPLITS, images)
+            write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
+        logger.info("run directory: %s", run_dir)
+        yield splits
 
 
 def place_training(
@@ -95,6 +99,10 @@ def place_training(
     run_dir: Path,
 ) -> Training:
     """Give a training its folder, named by everything that decides its result."""
+    weights = Path(config.model.encoder_weights)
+    if weights.is_file():
+        # A worker's current folder is another one.
+        config = override(config, {"model.encoder_weights": str(weights.absolute())})
     parts = {
         part: [images.names[index] for index in getattr(split, part)]
         for part in ("train", "validation", "test")
@@ -118,7 +126,7 @@ def run_on_cluster(
 
     monitor = config.training.monitor
     with Progress(monitor, num_trainings, num_trainings - plan.num_open()) as progress:
-        run_plan(plan, images, splits, config.resources, progress)
+        run_plan(plan, images, splits, config.resources, progress, shared=config.storage)
     if plan.num_open():
         raise KeyboardInterrupt
 

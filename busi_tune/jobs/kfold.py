@@ -1,12 +1,14 @@
 """The cross-validation: models x repeats x folds as one list of trainings."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from busi_tune.command_line import DONE, Options, typed_override
+from busi_tune.command_line import DONE, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds
+from busi_tune.flags import typed_override
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
@@ -19,7 +21,6 @@ from busi_tune.jobs.common import (
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import ListPlan, Training
 from busi_tune.results.gather import gather_folds
-from busi_tune.run_directory import locked
 from busi_tune.settings import dotted, override
 
 # What a model may set for itself; the rest of a file such as best.yaml is the run's to decide.
@@ -36,8 +37,7 @@ def run_kfold(options: Options) -> int:
         folds = make_all_folds(images, config)
         show_plan(models, len(models) * len(folds), images, next(iter(folds.values())))
         return DONE
-    splits = open_run(options, images, lambda: make_all_folds(images, config))
-    with locked(options.run_dir):
+    with open_run(options, images, lambda: make_all_folds(images, config)) as splits:
         trainings = place_folds(models, splits, images, options.run_dir)
         plan = ListPlan(trainings, lambda: gather_folds(options.run_dir, trainings))
         run_on_cluster(plan, len(trainings), images, splits, config)
@@ -55,6 +55,8 @@ def resolve_models(config: Config) -> dict[str, Config]:
     resolved = {}
     for name, settings in config.kfold.models.items():
         source = f"model {name}"
+        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
+            raise ValueError(f"{source}: name folders by letters, digits, spaces and _ . + - only")
         flat = dotted(settings)
         size = flat.get("data.image_size", config.data.image_size)
         if size != config.data.image_size:

@@ -23,7 +23,7 @@ from busi_tune.jobs.common import (
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import Training
 from busi_tune.results.gather import gather_epochs, gather_images
-from busi_tune.run_directory import locked, write_atomic
+from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space, sample
 from busi_tune.settings import check_config, override, to_yaml
 from busi_tune.study import StudyPlan, export_trials, open_study
@@ -40,16 +40,19 @@ def run_search(options: Options) -> int:
     space = compile_space(config.search.space)
     samples = check_space(space, config)
     images = load_run_images(options, "search")
+
+    def make_splits() -> dict[str, Split]:
+        return {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
+
     if options.dry_run:
-        split = make_holdout(images.labels, images.groups, config.seed)
-        show_plan(samples, config.search.num_trials, images, split)
+        show_plan(samples, config.search.num_trials, images, make_splits()[SPLIT])
         return DONE
-    splits = open_run(
-        options, images, lambda: {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
-    )
-    # The test part stays closed: no trial is given it.
-    development = {SPLIT: replace(splits[SPLIT], test=splits[SPLIT].test[:0])}
-    with locked(run_dir), open_study(run_dir / run_directory.STUDY, config) as study:
+    with (
+        open_run(options, images, make_splits) as splits,
+        open_study(run_dir / run_directory.STUDY, config) as study,
+    ):
+        # The test part stays closed: no trial is given it.
+        development = {SPLIT: replace(splits[SPLIT], test=splits[SPLIT].test[:0])}
 
         def place(number: int, settings: Mapping[str, Any]) -> Training:
             return place_training(

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from busi_tune.command_line import DONE, Options
-from busi_tune.data.splits import make_holdout
+from busi_tune.data.splits import Split, make_holdout
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
@@ -16,7 +16,6 @@ from busi_tune.jobs.common import (
 )
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import ListPlan, read_outcome
-from busi_tune.run_directory import locked
 
 logger = logging.getLogger(__name__)
 
@@ -29,20 +28,20 @@ def run_train(options: Options) -> int:
     name = config.model.architecture
     check_models({name: config})
     images = load_run_images(options, "train")
+
+    def make_splits() -> dict[str, Split]:
+        return {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
+
     if options.dry_run:
-        split = make_holdout(images.labels, images.groups, config.seed)
-        show_plan({name: config}, 1, images, split)
+        show_plan({name: config}, 1, images, make_splits()[SPLIT])
         return DONE
-    splits = open_run(
-        options, images, lambda: {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
-    )
     identity = {
         "model": name,
         "repeat": 0,
         "fold": 0,
         "chosen_here": is_chosen_here(config, images),
     }
-    with locked(options.run_dir):
+    with open_run(options, images, make_splits) as splits:
         training = place_training(
             name, identity, config, SPLIT, splits[SPLIT], images, options.run_dir
         )

@@ -129,8 +129,18 @@ def run_plan(
     resources: ResourcesConfig,
     observer: Observer,
     fit: Fit | None = None,
+    shared: str | None = None,
 ) -> None:
-    """Run every open training of a plan on the cluster; `fit` stands in for the real one.
+    """Run every open training of a plan on the cluster.
+
+    Args:
+        plan: what to train.
+        images: the images of all trainings.
+        splits: the splits by name.
+        resources: what each training takes.
+        observer: who shows progress.
+        fit: stands in for `busi_tune.training.loop.fit`.
+        shared: a folder that all nodes see, where there are several.
 
     Raises:
         ClusterError: the cluster cannot run the trainings or was lost; what is finished stays.
@@ -139,7 +149,7 @@ def run_plan(
         return
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the observer
-    with connected(), tempfile.TemporaryDirectory(prefix="busi_tune-") as scratch:
+    with connected(), tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared) as scratch:
         request = resolve_request(resources)
         logger.info(
             "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",

@@ -1,0 +1,156 @@
+"""From flags and YAML files to settings: the parser, and what a person wrote, checked."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+
+from busi_tune.config import Config
+from busi_tune.settings import (
+    FIELDS,
+    check_config,
+    dotted,
+    from_dict,
+    nested,
+    override,
+    unknown_field,
+)
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows types and defaults, and keeps the lines of the description."""
+
+
+def build_parser(name: str, description: str, compares_models: bool) -> ArgumentParser:
+    """Build a command's parser: its own flags, and one for every setting."""
+    parser = ArgumentParser(
+        prog=f"python -m busi_tune.{name}",
+        usage="%(prog)s [--config FILE] [--SECTION.SETTING VALUE ...] [--run_dir DIR] "
+        "[--resume DIR] [--dry_run]",
+        description=description,
+        exit_on_error=False,
+        print_config=None,
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; flags go over it")
+    parser.add_argument(
+        "--print_config", action="store_true", help="print the resolved configuration and stop"
+    )
+    parser.add_argument("--run_dir", default=None, help="folder of the run; must not exist yet")
+    parser.add_argument("--debug", action="store_true", help="show the full trace of an error")
+    parser.add_argument("--resume", default=None, metavar="DIR", help="go on with that run")
+    parser.add_argument("--dry_run", action="store_true", help="show the plan, start nothing")
+    if compares_models:
+        parser.add_argument(
+            "--models", nargs="+", default=None, metavar="FILE", help="YAML files to compare"
+        )
+    parser.add_class_arguments(Config, None)
+    return parser
+
+
+def parse_flags(parser: ArgumentParser, flags: Sequence[str]) -> Any:
+    """Parse flags, spelled with dashes or underscores; `--config` files are checked by name.
+
+    Raises:
+        ValueError: an unknown setting, in a flag or a file, or a value of the wrong type.
+    """
+    flags = _spell(flags)
+    _refuse_unknown(parser, flags)
+    for position, flag in enumerate(flags):
+        if flag == "--config" and position + 1 < len(flags):
+            load_settings(Path(flags[position + 1]))
+        elif flag.startswith("--config="):
+            load_settings(Path(flag.partition("=")[2]))
+    try:
+        return parser.parse_args(list(flags))
+    except argparse.ArgumentError as error:
+        raise ValueError(_one_line(error)) from error
+
+
+def to_config(namespace: Any) -> Config:
+    """Take the configuration out of what was parsed."""
+    values = namespace.as_dict()
+    return from_dict({name: values[name] for name in Config.__dataclass_fields__})
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """Read a YAML file of settings as dotted names.
+
+    Raises:
+        ValueError: the file is missing, is no YAML mapping or names an unknown setting.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read settings from {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no settings: write `section: {{name: value}}` lines")
+    try:
+        return dotted(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_models(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Read the files to compare, named by the file or, where that is not enough, by its folder."""
+    stems = [file.stem for file in files]
+    names = [
+        file.stem if stems.count(file.stem) == 1 else f"{file.absolute().parent.name}-{file.stem}"
+        for file in files
+    ]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--models: two files have the same name: {', '.join(map(str, files))}")
+    return {name: load_settings(file) for name, file in zip(names, files, strict=True)}
+
+
+def typed_override(config: Config, settings: dict[str, Any], source: str) -> Config:
+    """Replace settings that a person wrote, checked like flags.
+
+    Raises:
+        ValueError: a setting is unknown, of the wrong type or breaks a rule; names the source.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Config, None)
+    try:
+        merged = override(config, settings)
+        flat = {name: value for name, value in dotted(settings).items() if value is not None}
+        parsed = parser.parse_object(nested(flat)).as_dict()
+        result = override(merged, {name: _at(parsed, name) for name in flat})
+        check_config(result)
+    except (ValueError, argparse.ArgumentError) as error:
+        raise ValueError(f"{source}: {_one_line(error)}") from error
+    return result
+
+
+def _spell(arguments: Sequence[str]) -> list[str]:
+    """Take dashes for underscores in the names of flags."""
+    spelled = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            argument = "--" + name[2:].replace("-", "_") + equals + value
+        spelled.append(argument)
+    return spelled
+
+
+def _refuse_unknown(parser: ArgumentParser, flags: Sequence[str]) -> None:
+    known = {option[2:] for action in parser._actions for option in action.option_strings}
+    for flag in flags:
+        name = flag[2:].partition("=")[0]
+        if flag.startswith("--") and name and name not in known and name.rstrip("+") not in known:
+            raise ValueError(unknown_field(name, FIELDS | known))
+
+
+def _at(values: dict[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        values = values[part]
+    return values
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
