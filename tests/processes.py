@@ -1,5 +1,6 @@
 """Running the commands as a user does: as processes, which can also be killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,17 +18,35 @@ TINY = [
 ]
 
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
+def end_what_is_left() -> None:
+    """End what `start` started and a failed test left running."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            left = descendants(process)
+            process.kill()
+            process.wait()
+            for child in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+
+
 def start(command: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start `python -m busi_tune.<command>` on a cluster of its own, its output in a file."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with log.open("ab") as file:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", f"busi_tune.{command}", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
         )
+    _started.append(process)
+    return process
 
 
 def run(command: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """SIGKILL of a worker and of the driver, in the middle of a search and of a cross-validation."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
@@ -7,11 +8,18 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.processes import TINY, kill, kill_a_worker, start, wait_until
+from tests.processes import TINY, end_what_is_left, kill, kill_a_worker, start, wait_until
 
 pytestmark = pytest.mark.ray
 
 SECONDS_AFTER_A_KILL = 90
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """End the processes of a test that failed."""
+    yield
+    end_what_is_left()
 
 
 def finished(run_dir: Path) -> int:
