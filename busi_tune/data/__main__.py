@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_check(commands)
+    add_duplicates(commands)
     add_phantom(commands)
     return parser
 
@@ -38,7 +39,31 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         description="List everything that is wrong with a folder of images, each with file, cause "
         "and remedy. Exit code 0: no errors (warnings at most), 2: errors.",
     )
-    check.add_argument(
+    add_root(check)
+    check.set_defaults(run=run_check)
+
+
+def add_duplicates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `duplicates`."""
+    duplicates = commands.add_parser(
+        "duplicates",
+        help="group images of the same scan and neighbouring frames of the same lesion",
+        description="Group images of the same scan (cropped, shifted, scaled, annotated, exported "
+        "anew) and neighbouring frames of the same lesion. Writes groups.csv (image, group; what "
+        "data.groups takes), beside it pairs.csv (every pair with score and level) and a contact "
+        "sheet, the most doubtful groups first. Says which pairs differ in class or mask. Exit "
+        "code 0: done, 1: done, but a group is too large to be believed, 2: bad input.",
+    )
+    add_root(duplicates)
+    duplicates.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the CSV of groups to write"
+    )
+    duplicates.set_defaults(run=run_duplicates)
+
+
+def add_root(command: argparse.ArgumentParser) -> None:
+    """Describe the folder of images and its classes."""
+    command.add_argument(
         "path",
         metavar="PATH",
         type=Path,
@@ -46,14 +71,13 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "x_mask_1.png) or images/ + masks/ with equal names and an optional metadata.csv "
         "(columns image, class, group)",
     )
-    check.add_argument(
+    command.add_argument(
         "--classes",
         nargs="+",
         default=[],
         metavar="CLASS",
-        help="look at these classes only, as with data.classes (default: all, each must be there)",
+        help="look at these classes only, as with data.classes (default: all)",
     )
-    check.set_defaults(run=run_check)
 
 
 def add_phantom(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -85,6 +109,42 @@ def run_check(options: argparse.Namespace) -> int:
     num_errors = sum(problem.severity == "error" for problem in problems)
     print(f"{options.path}: {num_errors} errors, {len(problems) - num_errors} warnings")
     return 2 if num_errors else 0
+
+
+def run_duplicates(options: argparse.Namespace) -> int:
+    """Find and write groups and pairs, draw them, and say what contradicts itself."""
+    from busi_tune.data.busi import find_samples  # OpenCV, scipy: not for --help
+    from busi_tune.data.duplicate_report import (
+        compare_notes,
+        describe_ceiling,
+        describe_contradictions,
+        describe_groups,
+        write_groups,
+        write_pairs,
+    )
+    from busi_tune.data.duplicates import find_alarms, find_pairs, group_images
+    from busi_tune.data.group_sheet import draw_groups
+    from busi_tune.data.phases import Phases
+
+    paths = (options.out, options.out.with_name("pairs.csv"), options.out.with_suffix(".png"))
+    if len(set(paths)) < 3:
+        raise ValueError(f"--out must be a CSV of another name than pairs.csv, got {options.out}")
+    samples = find_samples(options.path, options.classes)
+    with Phases() as progress:
+        pairs = find_pairs(samples, progress)
+    groups = group_images([sample.name for sample in samples], pairs)
+    comparisons = compare_notes(samples, pairs)
+    write_groups(paths[0], groups)
+    write_pairs(paths[1], comparisons)
+    draw_groups(paths[2], samples, groups, pairs)
+    for line in (*describe_contradictions(comparisons), *describe_groups(groups, pairs)):
+        print(line)
+    print(describe_ceiling(comparisons))
+    print(f"groups {paths[0]}, pairs {paths[1]}, contact sheet {paths[2]}")
+    alarms = find_alarms(groups, pairs)
+    for alarm in alarms:
+        print(f"alarm: {alarm}", file=sys.stderr)
+    return 1 if alarms else 0
 
 
 def run_phantom(options: argparse.Namespace) -> int:
