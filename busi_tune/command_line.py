@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, to_config
+from busi_tune.run_directory import read_json
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
 
 DONE, SOME_FAILED, BAD_INPUT, CLUSTER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -22,7 +23,7 @@ DEMO = Path(__file__).with_name("demo.yaml")
 
 # What a resumed run may change: how far it goes and on what it runs, never what it computes.
 RESUMABLE = frozenset(
-    {"search.num_trials", "data.root", "data.cache_dir", "storage"}
+    {"search.num_trials", "data.root", "data.cache_dir"}
     | {name for name in FIELDS if name.startswith("resources.") and name != "resources.num_workers"}
 )
 
@@ -63,13 +64,15 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
     resume = Path(chosen.resume) if chosen.resume else None
     demo = not resume and not chosen.config and chosen.data.root is None
     if resume:
-        config = _resumed(parser, resume, arguments)
+        if chosen.run_dir or (command.compares_models and chosen.models):
+            raise ValueError("--resume goes on with a run as it is: leave --run_dir, --models out")
+        config = _resumed(command, parser, resume, arguments)
     else:
         if demo:
             chosen = parse_flags(parser, ["--config", str(DEMO), *arguments])
         config = to_config(chosen)
         if command.compares_models and chosen.models:
-            config.kfold.models = load_models([Path(file) for file in chosen.models])
+            config.kfold.models = load_models([Path(file) for file in chosen.models], arguments)
     check_config(config)
     _make_absolute(config)
     default = Path("runs") / f"{command.name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -90,7 +93,8 @@ def run_command(
     """Run a command's body; turn what goes wrong into one message and an exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("busi_tune").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     options: Options | None = None
     trace = ""
@@ -103,33 +107,39 @@ def run_command(
     except KeyboardInterrupt:
         trace = traceback.format_exc()
         message, code = "interrupted", INTERRUPTED
-        if options is not None and (options.run_dir / run_directory.CONFIG).exists():
-            message += f"; go on with: {resume_line(command, options.run_dir)}"
     except ClusterError as error:
         trace = traceback.format_exc()
         message, code = f"error: {error}", CLUSTER_FAILED
     except (ValueError, OSError) as error:
         trace = traceback.format_exc()
         message, code = f"error: {error}", BAD_INPUT
+    started = options is not None and (options.run_dir / run_directory.CONFIG).exists()
+    if options is not None and started and code != BAD_INPUT:
+        message += f"; go on with: {resume_line(command.name, options.run_dir)}"
     if debug:
         print(trace, file=sys.stderr)
     print(f"busi_tune {command.name}: {message}", file=sys.stderr)
     return code
 
 
-def resume_line(command: Command, run_dir: Path) -> str:
+def resume_line(job: str, run_dir: Path) -> str:
     """Return the line to type to go on with a run."""
-    return f"python -m busi_tune.{command.name} --resume {run_dir}"
+    return f"python -m busi_tune.{job} --resume {run_dir}"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _resumed(parser: ArgumentParser, folder: Path, flags: Sequence[str]) -> Config:
+def _resumed(
+    command: Command, parser: ArgumentParser, folder: Path, flags: Sequence[str]
+) -> Config:
     stored = folder / run_directory.CONFIG
     if not stored.exists():
         raise ValueError(f"{folder} is no run directory: it has no {run_directory.CONFIG}")
+    job = read_json(folder / run_directory.ENVIRONMENT)["job"]
+    if job != command.name:
+        raise ValueError(f"{folder} is a run of {job}; go on with: {resume_line(job, folder)}")
     old = to_config(parse_flags(parser, ["--config", str(stored)]))
     new = to_config(parse_flags(parser, ["--config", str(stored), *flags]))
     changed = differences(old, new, ignore=RESUMABLE)

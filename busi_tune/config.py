@@ -134,13 +134,25 @@ class TrainingConfig:
     """Batch statistics over all workers of a training (GPU only)."""
 
 
+def default_space() -> dict[str, Any]:
+    """Return the space of a search that names none: networks that need no weights."""
+    return {
+        "model.architecture": ["unet", "report_cnn"],
+        "model.base_width": {"choices": [16, 32, 64], "when": {"model.architecture": ["unet"]}},
+        "model.dropout": {"low": 0.0, "high": 0.5, "when": {"model.architecture": ["report_cnn"]}},
+        "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "loss.bce": {"low": 0.1, "high": 2.0},
+        "augment.crop_scale": {"low": 0.1, "high": 0.9},
+    }
+
+
 @dataclass
 class SearchConfig:
     """The search over configurations."""
 
     num_trials: int = 40
     """Trials in all."""
-    space: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=default_space)
     """What is searched: a dotted field and its range {low, high, log, step}, its choices (a list)
     or a constant; {when: {field: [values]}} makes it conditional."""
     sampler: Literal["tpe", "random"] = "tpe"

@@ -1,7 +1,8 @@
 """From flags and YAML files to settings: the parser, and what a person wrote, checked."""
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,18 @@ def build_parser(name: str, description: str, compares_models: bool) -> Argument
 
 
 def parse_flags(parser: ArgumentParser, flags: Sequence[str]) -> Any:
-    """Parse flags, spelled with dashes or underscores; `--config` files are checked by name.
+    """Parse flags, spelled with dashes or underscores; `--config` files come first.
 
     Raises:
         ValueError: an unknown setting, in a flag or a file, or a value of the wrong type.
     """
     flags = _spell(flags)
     _refuse_unknown(parser, flags)
-    for position, flag in enumerate(flags):
-        if flag == "--config" and position + 1 < len(flags):
-            load_settings(Path(flags[position + 1]))
-        elif flag.startswith("--config="):
-            load_settings(Path(flag.partition("=")[2]))
+    files, others = _take_configs(flags)
+    for file in files:
+        load_settings(Path(file))
     try:
-        return parser.parse_args(list(flags))
+        return parser.parse_args([*(f"--config={file}" for file in files), *others])
     except argparse.ArgumentError as error:
         raise ValueError(_one_line(error)) from error
 
@@ -86,7 +85,7 @@ def load_settings(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read settings from {path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings: write `section: {{name: value}}` lines")
@@ -96,8 +95,12 @@ def load_settings(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def load_models(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Read the files to compare, named by the file or, where that is not enough, by its folder."""
+def load_models(files: Sequence[Path], flags: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read the files to compare, named by the file or, where that is not enough, by its folder.
+
+    A setting that is also given as a flag is the flag's.
+    """
+    given = {flag[2:].partition("=")[0] for flag in _spell(flags)}
     stems = [file.stem for file in files]
     names = [
         file.stem if stems.count(file.stem) == 1 else f"{file.absolute().parent.name}-{file.stem}"
@@ -105,7 +108,10 @@ def load_models(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     ]
     if len(set(names)) < len(names):
         raise ValueError(f"--models: two files have the same name: {', '.join(map(str, files))}")
-    return {name: load_settings(file) for name, file in zip(names, files, strict=True)}
+    return {
+        name: {k: value for k, value in load_settings(file).items() if k not in given}
+        for name, file in zip(names, files, strict=True)
+    }
 
 
 def typed_override(config: Config, settings: dict[str, Any], source: str) -> Config:
@@ -114,17 +120,33 @@ def typed_override(config: Config, settings: dict[str, Any], source: str) -> Con
     Raises:
         ValueError: a setting is unknown, of the wrong type or breaks a rule; names the source.
     """
+    try:
+        result = override(config, typed(settings))
+        check_config(result)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return result
+
+
+def typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring values that a person wrote to the types of their settings.
+
+    Raises:
+        ValueError: a setting is unknown or of the wrong type.
+    """
+    flat = dotted(settings)
+    try:
+        parsed = _settings_parser().parse_object(nested(flat)).as_dict()
+    except argparse.ArgumentError as error:
+        raise ValueError(_one_line(error)) from error
+    return {name: _at(parsed, name) for name in flat}
+
+
+@functools.cache
+def _settings_parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Config, None)
-    try:
-        merged = override(config, settings)
-        flat = {name: value for name, value in dotted(settings).items() if value is not None}
-        parsed = parser.parse_object(nested(flat)).as_dict()
-        result = override(merged, {name: _at(parsed, name) for name in flat})
-        check_config(result)
-    except (ValueError, argparse.ArgumentError) as error:
-        raise ValueError(f"{source}: {_one_line(error)}") from error
-    return result
+    return parser
 
 
 def _spell(arguments: Sequence[str]) -> list[str]:
@@ -136,6 +158,21 @@ def _spell(arguments: Sequence[str]) -> list[str]:
             argument = "--" + name[2:].replace("-", "_") + equals + value
         spelled.append(argument)
     return spelled
+
+
+def _take_configs(flags: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part the files of `--config` from the other flags."""
+    files: list[str] = []
+    others: list[str] = []
+    rest = iter(flags)
+    for flag in rest:
+        if flag == "--config":
+            files.append(next(rest, ""))
+        elif flag.startswith("--config="):
+            files.append(flag.partition("=")[2])
+        else:
+            others.append(flag)
+    return files, others
 
 
 def _refuse_unknown(parser: ArgumentParser, flags: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ COMMAND = Command(
 
 With no data given, the packaged demo runs on synthetic images. Examples:
   python -m busi_tune.kfold
-  python -m busi_tune.kfold --data.root BUSI --config experiments/kfold.yaml
+  python -m busi_tune.kfold --config experiments/kfold.yaml --data.root BUSI
   python -m busi_tune.kfold --data.root BUSI --models unet.yaml runs/search-1/best.yaml
   python -m busi_tune.kfold --resume runs/kfold-20260101-120000
 

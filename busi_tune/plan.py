@@ -4,7 +4,6 @@ A plan hands out trainings, hears of their epochs and of their end. It knows not
 orchestration drives any plan, and tests drive it with a plain loop.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 from busi_tune import run_directory
 from busi_tune.config import Config
+from busi_tune.run_directory import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,19 @@ def read_outcome(folder: Path, error: str = "") -> Outcome:
     """Read how a training ended from its folder; `error` is what the scheduler knows instead."""
     result = folder / run_directory.RESULT
     if result.exists():
-        content = json.loads(result.read_text())
+        content = read_json(result)
         return Outcome(content["status"], content)
     failure = folder / run_directory.FAILURE
     if failure.exists():
-        error = json.loads(failure.read_text())["reason"]
+        error = read_json(failure)["reason"]
     return Outcome("failed", {}, error or "it ended without a result")
+
+
+def record_failure(folder: Path, error: Exception, retry: bool = False) -> None:
+    """Leave in a training's folder why it ended; the first of several ranks tells."""
+    path = folder / run_directory.FAILURE
+    if not path.exists():
+        write_json(path, {"reason": f"{type(error).__name__}: {error}", "retry": retry})
 
 
 class ListPlan:

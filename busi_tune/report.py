@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path, help="folder of a search, kfold or train run")
     parser.add_argument("--data_root", help="folder of the images, if they were moved")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("busi_tune").setLevel(logging.INFO)
     try:
         write_report(options.run_dir, options.data_root)
     except (ValueError, OSError) as error:
@@ -55,7 +56,7 @@ def write_report(run_dir: Path, data_root: str | None = None) -> None:
 
     try:
         images = load_images(config.data)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         logger.warning("no overlays, the images cannot be read: %s", error)
         images = None
     write_results(run_dir, images)

@@ -111,9 +111,10 @@ def create(run_dir: Path, fill: Callable[[Path], None]) -> None:
         whole.rename(run_dir)
 
 
-def environment_record(data_hash: str, num_images: int) -> dict[str, Any]:
+def environment_record(job: str, data_hash: str, num_images: int) -> dict[str, Any]:
     """Describe where and with what a run is made: versions, commit, hardware, data, command."""
     return {
+        "job": job,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(["python", "-m", *_module_and_arguments()]),
         "data_hash": data_hash,

@@ -11,7 +11,7 @@ COMMAND = Command(
 A tenth of the images, whole groups of them, stays closed for a later, single test. With no data
 given, the packaged demo runs on synthetic images. Examples:
   python -m busi_tune.search
-  python -m busi_tune.search --data.root BUSI --config experiments/search.yaml
+  python -m busi_tune.search --config experiments/search.yaml --data.root BUSI
   python -m busi_tune.search --resume runs/search-20260101-120000 --search.num_trials 80
 
 Exit codes: 0 done, 1 some trials failed, 2 bad input, 3 the cluster failed, 130 interrupted.""",

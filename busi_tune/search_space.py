@@ -10,13 +10,16 @@ search:
 ```
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from busi_tune.config import Config
+from busi_tune.flags import typed
 from busi_tune.settings import FIELDS, flatten, unknown_field
 
+# One study ranks one monitor, on the same split and seed.
+_FIXED = ("seed", "storage", "training.monitor", "training.device")
 _RANGE_KEYS = {"low", "high", "log", "step", "choices", "value", "when"}
 
 
@@ -104,7 +107,7 @@ def _read_dimension(name: str, entry: Any) -> Dimension:
     where = f"search.space, {name}"
     if name not in FIELDS:
         raise ValueError(f"search.space: {unknown_field(name)}")
-    if name.split(".")[0] in ("search", "kfold", "resources", "data", "storage"):
+    if name in _FIXED or name.split(".")[0] in ("search", "kfold", "resources", "data"):
         raise ValueError(
             f"{where}: a trial cannot change this setting; search model, loss, optimizer, augment "
             "or training settings"
@@ -119,17 +122,27 @@ def _read_dimension(name: str, entry: Any) -> Dimension:
             f"{where}: unknown key {sorted(unknown)[0]}; a range has low, high, log and step, "
             "choices and value stand alone, when makes it conditional"
         )
+    conditions = entry.get("when", {})
+    if not isinstance(conditions, Mapping):
+        raise ValueError(f"{where}: when maps settings to values, not {conditions}")
     when = tuple(
         (condition, tuple(allowed if isinstance(allowed, list) else [allowed]))
-        for condition, allowed in entry.get("when", {}).items()
+        for condition, allowed in conditions.items()
     )
     if "value" in entry:
-        return Dimension(name, choices=(entry["value"],), when=when)
+        return Dimension(name, choices=_typed(name, where, [entry["value"]]), when=when)
     if "choices" in entry:
         if not isinstance(entry["choices"], list) or not entry["choices"]:
             raise ValueError(f"{where}: choices must be a list with at least one value")
-        return Dimension(name, choices=tuple(entry["choices"]), when=when)
+        return Dimension(name, choices=_typed(name, where, entry["choices"]), when=when)
     return _read_range(name, where, entry, when)
+
+
+def _typed(name: str, where: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    try:
+        return tuple(typed({name: value})[name] for value in values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _read_range(
@@ -149,7 +162,7 @@ def _read_range(
         raise ValueError(f"{where}: a log range must start above 0, not at {low}")
     if log and step:
         raise ValueError(f"{where}: log and step exclude each other; leave one out")
-    if step is not None and step <= 0:
+    if step is not None and (not isinstance(step, int | float) or step <= 0):
         raise ValueError(f"{where}: step must be above 0, not {step}")
     return Dimension(name, low=low, high=high, log=bool(log), step=step, when=when)
 

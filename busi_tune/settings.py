@@ -139,7 +139,13 @@ def check_config(config: Config) -> None:
     Raises:
         ValueError: all broken rules, a line each.
     """
-    broken = [rule for rule, holds in _rules(config) if not holds]
+    defaults = flatten(Config())
+    broken = [
+        f"{name} needs a value"
+        for name, value in flatten(config).items()
+        if value is None and defaults[name] is not None
+    ]
+    broken = broken or [rule for rule, holds in _rules(config) if not holds]
     if broken:
         raise ValueError("\n".join(broken))
 

@@ -33,12 +33,12 @@ def write(path: Path, text: str) -> Path:
 
 def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     file = write(tmp_path / "c.yaml", "training: {epochs: 7, batch_size: 4}\nseed: 5\n")
-    options = parse(COMMAND, ["--training.epochs", "9", "--config", str(file)])
-    assert (options.config.training.epochs, options.config.seed) == (7, 5)
-    options = parse(COMMAND, ["--config", str(file), "--training.epochs", "9"])
-    assert options.config.training.epochs == 9
-    assert options.config.training.batch_size == 4
-    assert options.config.model == Config().model
+    assert parse(COMMAND, ["--config", str(file)]).config.training.epochs == 7
+    for flags in (["--training.epochs", "9", "--config", str(file)],
+                  [f"--config={file}", "--training.epochs", "9"]):  # fmt: skip
+        config = parse(COMMAND, flags).config
+        assert (config.training.epochs, config.training.batch_size, config.seed) == (9, 4, 5)
+        assert config.model == Config().model
 
 
 def test_dashes_are_taken_as_underscores() -> None:
@@ -130,6 +130,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFi
 def stored_run(folder: Path, settings: dict[str, Any]) -> Path:
     folder.mkdir()
     write(folder / run_directory.CONFIG, to_yaml(override(Config(), settings)))
+    write(folder / run_directory.ENVIRONMENT, '{"job": "kfold"}')
     return folder
 
 

@@ -60,7 +60,7 @@ def test_the_lock_keeps_a_second_process_out_until_the_first_dies(tmp_path: Path
 
 
 def test_the_environment_names_versions_hardware_and_data() -> None:
-    record = environment_record("hash", 3)
+    record = environment_record("search", "hash", 3)
     assert record["data_hash"] == "hash"
     assert record["packages"]["torch"]
     assert record["cpus"] >= 1

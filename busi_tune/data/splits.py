@@ -124,14 +124,16 @@ def _draw_parts(
         return [np.sort(indices[part]).astype(np.int64) for _, part in drawn if len(part)]
 
 
+def name_parts(split: Split, images: ImageSet) -> dict[str, list[str]]:
+    """Return the names of the images of each part."""
+    return {part: [images.names[index] for index in getattr(split, part)] for part in PARTS}
+
+
 def save_splits(
     path: Path, splits: dict[str, Split], images: ImageSet, seed: int | None = None
 ) -> None:
     """Write the manifest: names by part, the data's hash and the seed they were drawn with."""
-    named = {
-        key: {part: [images.names[index] for index in getattr(split, part)] for part in PARTS}
-        for key, split in splits.items()
-    }
+    named = {key: name_parts(split, images) for key, split in splits.items()}
     write_json(path, {"data_hash": images.data_hash, "seed": seed, "splits": named})
 
 

@@ -9,18 +9,13 @@ from typing import Any
 from rich.table import Table
 
 from busi_tune import run_directory
-from busi_tune.command_line import DONE, SOME_FAILED, Options
+from busi_tune.command_line import DONE, SOME_FAILED, ClusterError, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, load_images
-from busi_tune.data.splits import Split, load_splits, save_splits
+from busi_tune.data.splits import Split, load_splits, name_parts, save_splits
 from busi_tune.jobs.console import open_console
 from busi_tune.plan import Plan, Training, read_outcome
-from busi_tune.results.gather import (
-    gather_epochs,
-    gather_folds,
-    gather_images,
-    gather_predictions,
-)
+from busi_tune.results.gather import gather_run
 from busi_tune.results.write import console_rows, write_results
 from busi_tune.run_directory import environment_record, locked, write_atomic, write_json
 from busi_tune.settings import override, to_yaml, training_key
@@ -39,18 +34,19 @@ def check_models(models: Mapping[str, Config]) -> None:
             raise ValueError(f"model {name}: {error}") from error
 
 
-def is_chosen_here(config: Config, images: ImageSet) -> bool:
-    """Whether a search chose the configuration on some of these images."""
-    return not set(config.data.chosen_on).isdisjoint(images.names)
+def is_chosen_here(config: Config, split: Split, images: ImageSet) -> bool:
+    """Whether a search chose the configuration on some of the images that will test it."""
+    return not set(config.data.chosen_on).isdisjoint(images.names[i] for i in split.test)
 
 
 def load_run_images(options: Options, command: str) -> ImageSet:
     """Check and decode the images, and say which they are."""
     data = options.config.data
-    if options.demo:
+    if data.root is None:
         logger.info(
-            "No data given: the packaged demo on synthetic images. For your own: "
-            "python -m busi_tune.%s --data.root FOLDER",
+            "No data given: %s synthetic images. For your own: python -m busi_tune.%s --data.root "
+            "FOLDER",
+            "the packaged demo on" if options.demo else "training on",
             command,
         )
     images = load_images(data)
@@ -62,7 +58,10 @@ def load_run_images(options: Options, command: str) -> ImageSet:
 
 @contextlib.contextmanager
 def open_run(
-    options: Options, images: ImageSet, make_splits: Callable[[], dict[str, Split]]
+    command: str,
+    options: Options,
+    images: ImageSet,
+    make_splits: Callable[[], dict[str, Split]],
 ) -> Iterator[dict[str, Split]]:
     """Make the run directory, or take up the one to resume; hold its lock and give its splits.
 
@@ -76,7 +75,7 @@ def open_run(
 
         def fill(folder: Path) -> None:
             write_atomic(folder / run_directory.CONFIG, to_yaml(config))
-            environment = environment_record(images.data_hash, len(images))
+            environment = environment_record(command, images.data_hash, len(images))
             write_json(folder / run_directory.ENVIRONMENT, environment)
             save_splits(folder / run_directory.SPLITS, splits, images, config.seed)
 
@@ -103,11 +102,7 @@ def place_training(
     if weights.is_file():
         # A worker's current folder is another one.
         config = override(config, {"model.encoder_weights": str(weights.absolute())})
-    parts = {
-        part: [images.names[index] for index in getattr(split, part)]
-        for part in ("train", "validation", "test")
-    }
-    key = training_key(config, images.data_hash, parts)
+    key = training_key(config, images.data_hash, name_parts(split, images))
     base = Path(config.storage).absolute() if config.storage else run_dir
     folder = base / run_directory.TRAININGS / key
     return Training(name, {**identity, "key": key}, config, split_name, folder)
@@ -119,7 +114,7 @@ def run_on_cluster(
     """Run a plan's open trainings with their progress on the terminal.
 
     Raises:
-        KeyboardInterrupt: the run was asked to stop before its end.
+        ClusterError: the cluster cannot run them, or was lost.
     """
     from busi_tune.orchestration.progress import Progress
     from busi_tune.orchestration.tuning import run_plan
@@ -128,20 +123,18 @@ def run_on_cluster(
     with Progress(monitor, num_trainings, num_trainings - plan.num_open()) as progress:
         run_plan(plan, images, splits, config.resources, progress, shared=config.storage)
     if plan.num_open():
-        raise KeyboardInterrupt
+        raise ClusterError(f"{plan.num_open()} training(s) were left without an end")
 
 
 def finish_run(trainings: list[Training], images: ImageSet, run_dir: Path) -> int:
     """Gather what the trainings left, write tables and figures, and say how it went."""
-    gather_folds(run_dir, trainings)
-    gather_epochs(run_dir, trainings)
-    gather_images(run_dir, trainings)
-    gather_predictions(run_dir, trainings)
-    write_tables_and_figures(run_dir, images)
+    gather_run(run_dir, trainings)
     outcomes = {training.name: read_outcome(training.folder) for training in trainings}
     failures = {name: outcome for name, outcome in outcomes.items() if outcome.failed}
     for name, outcome in failures.items():
         logger.error("%s failed: %s", name, outcome.reason)
+    if len(failures) < len(outcomes):
+        write_tables_and_figures(run_dir, images)
     return SOME_FAILED if failures else DONE
 
 

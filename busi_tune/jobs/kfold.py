@@ -20,7 +20,7 @@ from busi_tune.jobs.common import (
 )
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.plan import ListPlan, Training
-from busi_tune.results.gather import gather_folds
+from busi_tune.results.gather import gather_run
 from busi_tune.settings import dotted, override
 
 # What a model may set for itself; the rest of a file such as best.yaml is the run's to decide.
@@ -37,9 +37,9 @@ def run_kfold(options: Options) -> int:
         folds = make_all_folds(images, config)
         show_plan(models, len(models) * len(folds), images, next(iter(folds.values())))
         return DONE
-    with open_run(options, images, lambda: make_all_folds(images, config)) as splits:
+    with open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits:
         trainings = place_folds(models, splits, images, options.run_dir)
-        plan = ListPlan(trainings, lambda: gather_folds(options.run_dir, trainings))
+        plan = ListPlan(trainings, lambda: gather_run(options.run_dir, trainings))
         run_on_cluster(plan, len(trainings), images, splits, config)
         return finish_run(trainings, images, options.run_dir)
 
@@ -57,6 +57,8 @@ def resolve_models(config: Config) -> dict[str, Config]:
         source = f"model {name}"
         if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
             raise ValueError(f"{source}: name folders by letters, digits, spaces and _ . + - only")
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"{source}: name the settings that differ, not {settings}")
         flat = dotted(settings)
         size = flat.get("data.image_size", config.data.image_size)
         if size != config.data.image_size:
@@ -96,7 +98,7 @@ def place_folds(
                 "model": model,
                 "repeat": repeat,
                 "fold": fold,
-                "chosen_here": is_chosen_here(config, images),
+                "chosen_here": is_chosen_here(config, split, images),
             }
             seeded = override(config, {"seed": config.seed + repeat})
             name = f"{model} fold {fold}" + (f" repeat {repeat}" if repeat else "")

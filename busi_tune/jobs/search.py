@@ -48,7 +48,7 @@ def run_search(options: Options) -> int:
         show_plan(samples, config.search.num_trials, images, make_splits()[SPLIT])
         return DONE
     with (
-        open_run(options, images, make_splits) as splits,
+        open_run("search", options, images, make_splits) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
     ):
         # The test part stays closed: no trial is given it.

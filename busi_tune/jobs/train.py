@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Mapping
 
+from busi_tune import run_directory
 from busi_tune.command_line import DONE, Options
+from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout
 from busi_tune.jobs.common import (
     check_models,
@@ -15,7 +17,7 @@ from busi_tune.jobs.common import (
     run_on_cluster,
 )
 from busi_tune.jobs.dry_run import show_plan
-from busi_tune.plan import ListPlan, read_outcome
+from busi_tune.plan import ListPlan, Training, read_outcome, record_failure
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +37,32 @@ def run_train(options: Options) -> int:
     if options.dry_run:
         show_plan({name: config}, 1, images, make_splits()[SPLIT])
         return DONE
-    identity = {
-        "model": name,
-        "repeat": 0,
-        "fold": 0,
-        "chosen_here": is_chosen_here(config, images),
-    }
-    with open_run(options, images, make_splits) as splits:
+    with open_run("train", options, images, make_splits) as splits:
+        identity = {
+            "model": name,
+            "repeat": 0,
+            "fold": 0,
+            "chosen_here": is_chosen_here(config, splits[SPLIT], images),
+        }
         training = place_training(
             name, identity, config, SPLIT, splits[SPLIT], images, options.run_dir
         )
         if config.resources.num_workers > 1:
             run_on_cluster(ListPlan([training]), 1, images, splits, config)
         elif read_outcome(training.folder).failed:
-            from busi_tune.training.loop import fit
-
-            fit(config, images, splits[SPLIT], training.folder, log_epoch)
+            train_here(training, images, splits[SPLIT])
         return finish_run([training], images, options.run_dir)
+
+
+def train_here(training: Training, images: ImageSet, split: Split) -> None:
+    """Train in this process; what an exception stops is recorded as on a cluster."""
+    from busi_tune.training.loop import fit
+
+    (training.folder / run_directory.FAILURE).unlink(missing_ok=True)
+    try:
+        fit(training.config, images, split, training.folder, log_epoch)
+    except Exception as error:
+        record_failure(training.folder, error)
 
 
 def log_epoch(metrics: Mapping[str, float]) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -27,11 +28,14 @@ class Request:
     cpus_per_worker: float
     gpus_per_worker: float
     max_concurrent: int
+    num_nodes: int
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[None]:
+def connected() -> Iterator[bool]:
     """Join the cluster of RAY_ADDRESS or of `ray start` on this machine, else start a local one.
+
+    Gives whether a cluster was joined.
 
     A local cluster asks for a token, shows its dashboard on 127.0.0.1 and ends with this block.
 
@@ -40,6 +44,8 @@ def connected() -> Iterator[None]:
     """
     current = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     address = os.environ.get("RAY_ADDRESS") or (current.exists() and current.read_text().strip())
+    # Ray puts a handler of its own, which would end the process without a word.
+    on_terminate = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
@@ -57,10 +63,11 @@ def connected() -> Iterator[None]:
             f"cannot join Ray at {address}, named by {source}: {error}. Start that cluster (its "
             f"token belongs in ~/.ray/auth_token), or remove {source} to start one on this machine"
         ) from error
+    signal.signal(signal.SIGTERM, on_terminate)
     verb = "joined" if address else "started on this machine"
     logger.info("Ray %s; dashboard: http://%s", verb, context.dashboard_url)
     try:
-        yield
+        yield bool(address)
     finally:
         ray.shutdown()
 
@@ -72,10 +79,10 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def resolve_request(resources: ResourcesConfig) -> Request:
+def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
     """Check that the cluster has what a training asks for, and see how many fit at a time.
 
-    Nodes may still be joining, so a joined cluster is given `wait_seconds`.
+    The nodes of a joined cluster may still be on their way, so it is given `wait_seconds`.
 
     Raises:
         ClusterError: not even one training fits; says what was asked and what there is.
@@ -90,11 +97,17 @@ def resolve_request(resources: ResourcesConfig) -> Request:
         fitting = workers // resources.num_workers
         if fitting:
             break
-        if len(nodes) == 1 or time.monotonic() > deadline:
+        if not joined or time.monotonic() > deadline:
             raise ClusterError(_shortage(resources, gpus, nodes))
         time.sleep(1)
     concurrent = min(fitting, resources.max_concurrent or fitting)
-    return Request(resources.num_workers, resources.cpus_per_worker, gpus, concurrent)
+    return Request(
+        num_workers=resources.num_workers,
+        cpus_per_worker=resources.cpus_per_worker,
+        gpus_per_worker=gpus,
+        max_concurrent=concurrent,
+        num_nodes=len(nodes),
+    )
 
 
 def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:

@@ -55,7 +55,7 @@ class Progress:
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> None:
         """Update the training's row."""
         row = self._running.setdefault(training.name, {"epochs": training.config.training.epochs})
-        row |= {"epoch": metrics["epoch"], "value": metrics[self._monitor]}
+        row |= {"epoch": metrics["epoch"], "value": metrics[training.config.training.monitor]}
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Count the end; off a terminal, print it."""

@@ -19,8 +19,8 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request
-from busi_tune.plan import Training
-from busi_tune.run_directory import write_json
+from busi_tune.plan import Training, record_failure
+from busi_tune.run_directory import read_json
 from busi_tune.settings import from_dict
 
 Fit = Callable[..., Any]
@@ -93,10 +93,12 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     )
+    failure = folder / run_directory.FAILURE
+    failure.unlink(missing_ok=True)
     try:
         trainer.fit()
     except TrainingFailedError:
-        if not (folder / run_directory.FAILURE).exists():
+        if not failure.exists() or read_json(failure)["retry"]:
             raise  # a worker died: Tune tries again
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -130,9 +132,7 @@ def _run(
         fit(config, images, splits[message["split"]], folder, on_epoch_end)
     except Exception as error:
         alone = config.resources.num_workers == 1
-        if alone or not _may_come_from_another_rank(error):
-            reason = f"{type(error).__name__}: {error}"
-            write_json(folder / run_directory.FAILURE, {"reason": reason})
+        record_failure(folder, error, retry=not alone and _may_come_from_another_rank(error))
         if not alone:
             raise  # the other ranks wait for this one
 

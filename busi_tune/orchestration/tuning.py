@@ -149,8 +149,16 @@ def run_plan(
         return
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the observer
-    with connected(), tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared) as scratch:
-        request = resolve_request(resources)
+    if shared:
+        Path(shared).mkdir(parents=True, exist_ok=True)
+    scratch_folder = tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared)
+    with connected() as joined, scratch_folder as scratch:
+        request = resolve_request(resources, joined)
+        if request.num_nodes > 1 and not shared:
+            raise ClusterError(
+                f"the cluster has {request.num_nodes} nodes: name a folder that all of them see "
+                "with --storage FOLDER"
+            )
         logger.info(
             "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",
             plan.num_open(),

@@ -1,6 +1,5 @@
 """The run's own tables, as views of the folders of its finished trainings."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,16 @@ from busi_tune import run_directory
 from busi_tune.evaluation.counts import METRICS
 from busi_tune.plan import Training, read_outcome
 from busi_tune.run_directory import write_atomic
+
+TEXT = dict.fromkeys(("image", "label", "group", "part"), str)
+
+
+def gather_run(run_dir: Path, trainings: Sequence[Training]) -> None:
+    """Write every view of a cross-validation, as far as its trainings have come."""
+    gather_folds(run_dir, trainings)
+    gather_epochs(run_dir, trainings)
+    gather_images(run_dir, trainings)
+    gather_predictions(run_dir, trainings)
 
 
 def gather_epochs(run_dir: Path, trainings: Sequence[Training]) -> None:
@@ -41,14 +50,14 @@ def gather_predictions(run_dir: Path, trainings: Sequence[Training]) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for image in sorted((training.folder / run_directory.PREDICTIONS).glob("*.png")):
             if not (target / image.name).exists():
-                shutil.copy2(image, target)
+                write_atomic(target / image.name, image.read_bytes())
 
 
 def _gather(target: Path, name: str, trainings: Sequence[Training]) -> None:
     frames = []
     for training in trainings:
         if (training.folder / name).exists():
-            frame = pd.read_csv(training.folder / name)
+            frame = pd.read_csv(training.folder / name, dtype=TEXT, keep_default_na=False)
             for position, (column, value) in enumerate(training.identity.items()):
                 frame.insert(position, column, value)
             frames.append(frame)
@@ -59,7 +68,7 @@ def _gather(target: Path, name: str, trainings: Sequence[Training]) -> None:
 
 
 def _test_means(folder: Path) -> dict[str, float]:
-    images = pd.read_csv(folder / run_directory.IMAGES)
+    images = pd.read_csv(folder / run_directory.IMAGES, dtype=TEXT, keep_default_na=False)
     test = images[images["part"] == "test"]
     tumour = test[test["tp"] + test["fn"] > 0]
     means = {name: test[name].mean() for name in METRICS}

@@ -15,7 +15,7 @@ from busi_tune.config import Config
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.seeds import derive_seed
-from busi_tune.data.splits import PARTS, Split
+from busi_tune.data.splits import Split, name_parts
 from busi_tune.run_directory import write_atomic, write_json
 from busi_tune.settings import training_key
 from busi_tune.training.checkpoint import load_checkpoint, save_checkpoint
@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 OnEpochEnd = Callable[[dict[str, float]], bool]
 
-LOCK_WAIT_SECONDS = 60.0
-"""How long a successor waits for the orphan of a killed process to end."""
+LOCK_WAIT_SECONDS = 24 * 3600.0
+"""How long a training waits for another of the same key: an orphan, or a twin, whose result it
+then takes."""
 
 
 def fit(
@@ -99,8 +100,7 @@ class _Training:
         batches = -(-len(split.train) // config.training.batch_size)
         steps = -(-batches // config.training.accumulate)
         self.learner = build_learner(config, self.device, steps_per_epoch=steps)
-        names = {part: [images.names[index] for index in getattr(split, part)] for part in PARTS}
-        self.key = training_key(config, images.data_hash, names)
+        self.key = training_key(config, images.data_hash, name_parts(split, images))
         self.rows: list[Row] = []
 
     def run(self) -> FitResult:
