@@ -34,9 +34,14 @@ def end_what_is_left() -> None:
                     child.kill()
 
 
-def start(command: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start `python -m busi_tune.<command>` on a cluster of its own, its output in a file."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+def start(
+    command: str, arguments: Sequence[str], log: Path, address: str = ""
+) -> subprocess.Popen[bytes]:
+    """Start `python -m busi_tune.<command>`, its output in a file.
+
+    Without an address it starts a cluster of its own.
+    """
+    environment = os.environ | {"RAY_ADDRESS": address}
     with log.open("ab") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", f"busi_tune.{command}", *arguments],

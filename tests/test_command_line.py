@@ -62,6 +62,7 @@ def test_without_data_and_configuration_the_demo_runs() -> None:
         (["--training.epochs", "many"], "training.epochs"),
         (["--optimizer.name", "adma"], "optimizer.name"),
         (["--training.epochs", "0"], "training.epochs must be at least 1"),
+        (["--training.epochs", "null"], "training.epochs"),
         (["--config", "missing.yaml"], "missing.yaml"),
         (["--resume", "missing"], "missing is no run directory"),
     ],
@@ -165,6 +166,27 @@ def test_models_are_read_from_files(tmp_path: Path) -> None:
         "small": {"model.base_width": 8},
         "dotted": {"model.architecture": "report_cnn"},
     }
+
+
+def test_a_flag_goes_over_the_files_of_models(tmp_path: Path) -> None:
+    best = write(tmp_path / "best.yaml", "training: {epochs: 60}\nmodel: {base_width: 8}\n")
+    config = parse(COMMAND, ["--models", str(best), "--training.epochs=5"]).config
+    assert config.kfold.models == {"best": {"model.base_width": 8}}
+    assert config.training.epochs == 5
+
+
+def test_a_run_of_another_command_is_refused_with_its_line(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "run", {})
+    write(folder / run_directory.ENVIRONMENT, '{"job": "search"}')
+    with pytest.raises(ValueError, match=f"busi_tune.search --resume {folder}"):
+        parse(COMMAND, ["--resume", str(folder)])
+
+
+@pytest.mark.parametrize("more", [["--models", "a.yaml"], ["--run_dir", "elsewhere"]])
+def test_resume_takes_no_flags_of_a_new_run(tmp_path: Path, more: list[str]) -> None:
+    folder = stored_run(tmp_path / "run", {})
+    with pytest.raises(ValueError, match="leave --run_dir, --models out"):
+        parse(COMMAND, ["--resume", str(folder), *more])
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:

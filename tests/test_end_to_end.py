@@ -1,15 +1,18 @@
 """The commands as a user types them, on small synthetic images, one and two workers."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from busi_tune import run_directory
 from tests.orchestration.conftest import run_cluster
-from tests.processes import TINY, run
+from tests.processes import TINY, run, start, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -47,7 +50,8 @@ def test_a_search_ends_with_a_configuration_that_the_other_commands_take(tmp_pat
     done = run("train", [f"--config={best}", f"--run_dir={tmp_path / 'train'}"])
     assert done.returncode == 0, done.stderr
     assert_complete(tmp_path / "train", "folds.csv")
-    assert pd.read_csv(tmp_path / "train" / "folds.csv")["chosen_here"].all()
+    # Same images, same seed: train tests on the part that the search kept closed.
+    assert not pd.read_csv(tmp_path / "train" / "folds.csv")["chosen_here"].any()
 
     settings = [*TINY, "--training.epochs=1", "--kfold.num_folds=2"]
     done = run("kfold", [*settings, "--models", str(best), f"--run_dir={tmp_path / 'kfold'}"])
@@ -126,11 +130,44 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, command: st
     assert not run_dir.exists()
 
 
+def test_images_named_by_numbers_keep_their_names(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number in range(30):
+        for part in ("images", "masks"):
+            (root / part).mkdir(parents=True, exist_ok=True)
+            pixels = np.zeros((16, 16), np.uint8)
+            pixels[4:12, 4:12] = 255
+            Image.fromarray(pixels).save(root / part / f"{number:03}.png")
+    run_dir = tmp_path / "run"
+    settings = ["--training.epochs=1", "--model.base_width=2", "--data.image_size=16"]
+    done = run("train", [f"--data.root={root}", *settings, f"--run_dir={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    images = pd.read_csv(run_dir / "images.csv", dtype=str)
+    assert {len(name) for name in images["image"]} == {3}
+    test = set(images[images["part"] == "test"]["image"])
+    assert {path.stem for path in (run_dir / "predictions" / "unet").iterdir()} == test
+
+
+def test_a_training_that_fails_is_said_with_its_reason_and_exit_code_1(tmp_path: Path) -> None:
+    settings = [*TINY, "--optimizer.name=sgd", "--optimizer.lr=1e30", "--model.base_width=4"]
+    done = run("train", [*settings, f"--run_dir={tmp_path / 'run'}"])
+    assert done.returncode == 1
+    assert "not finite" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_terminated_run_says_how_to_go_on(tmp_path: Path) -> None:
+    run_dir, log = tmp_path / "run", tmp_path / "log"
+    driver = start("search", [*TINY, f"--run_dir={run_dir}"], log, os.environ["RAY_ADDRESS"])
+    wait_until(lambda: any(run_dir.glob("trainings/*/epochs.csv")), "an epoch")
+    driver.terminate()
+    assert driver.wait(60) == 130
+    assert f"python -m busi_tune.search --resume {run_dir}" in log.read_text()
+
+
 def test_a_folder_with_errors_is_refused_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "images" / "benign").mkdir(parents=True)
     (tmp_path / "images" / "benign" / "a.png").write_bytes(b"no image")
-    done = run("search", [f"--data.root={tmp_path / 'images'}", "--search.space={seed: [1, 2]}",
-                          f"--run_dir={tmp_path / 'run'}"])  # fmt: skip
+    done = run("search", [f"--data.root={tmp_path / 'images'}", f"--run_dir={tmp_path / 'run'}"])
     assert done.returncode == 2
     assert "a.png" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 import busi_tune
+from busi_tune.command_line import parse
 from busi_tune.config import Config
 from busi_tune.flags import load_settings
 from busi_tune.settings import check_config, override
@@ -94,6 +96,19 @@ def _default(name: str) -> object:
     from busi_tune.settings import flatten
 
     return flatten(Config())[name]
+
+
+def test_every_command_of_the_readme_parses(tmp_path: Path) -> None:
+    text = "\n".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
+    lines = re.findall(r"python -m busi_tune\.(search|kfold|train) ?([^`\n|]*)", text)
+    assert len(lines) >= 6
+    best = tmp_path / "best.yaml"
+    best.write_text("seed: 1\n")
+    for name, rest in lines:
+        command = importlib.import_module(f"busi_tune.{name}").COMMAND
+        arguments = [str(best) if "runs/" in word else word for word in rest.split()]
+        if "--resume" not in arguments:
+            parse(command, arguments)
 
 
 def test_the_cluster_file_is_valid_and_open_to_nobody() -> None:

@@ -61,6 +61,11 @@ def test_constants_take_no_part_in_the_search() -> None:
         ({"model.base_width": {"low": 1.5, "high": 3}}, "whole numbers only"),
         ({"model.architecture": []}, "at least one value"),
         ({"kfold.num_folds": [3, 5]}, "a trial cannot change this setting"),
+        ({"training.monitor": ["val_loss"]}, "a trial cannot change this setting"),
+        ({"model.base_width": ["wide", 8]}, "search.space, model.base_width: "),
+        ({"optimizer.name": ["adma"]}, "search.space, optimizer.name: "),
+        ({"model.base_width": {"low": 1, "high": 2, "when": ["a"]}}, "when maps settings"),
+        ({"model.base_width": {"low": 1, "high": 2, "step": "a"}}, "step must be above 0"),
         (
             {"model.base_width": {"low": 1, "high": 2, "when": {"model.architecture": ["unet"]}}},
             "its condition names model.architecture, which the space does not sample",

@@ -65,6 +65,7 @@ def test_yaml_holds_the_whole_configuration() -> None:
     ("settings", "message"),
     [
         ({"training.epochs": 0}, "training.epochs must be at least 1, not 0"),
+        ({"training.epochs": None}, "training.epochs needs a value"),
         ({"augment.crop_scale": 0.0}, "augment.crop_scale must be above 0"),
         ({"model.dropout": 1.0}, "model.dropout must be from 0 to below 1"),
         ({"augment.vertical_flip": 1.5}, "is a probability"),
