@@ -27,6 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_check(commands)
     add_duplicates(commands)
+    add_audit(commands)
     add_phantom(commands)
     return parser
 
@@ -59,6 +60,26 @@ def add_duplicates(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "--out", type=Path, required=True, metavar="FILE", help="the CSV of groups to write"
     )
     duplicates.set_defaults(run=run_duplicates)
+
+
+def add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `audit`."""
+    audit = commands.add_parser(
+        "audit",
+        help="count the test images of a split that have a twin in training",
+        description="Count the test images of anybody's splits that have a twin in training, per "
+        "fold and in all, and name the pairs.",
+    )
+    add_root(audit)
+    audit.add_argument(
+        "--splits",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="a run's splits.json, nnU-Net's splits_final.json, or a CSV with the columns image "
+        "and fold (numbers, or train, validation and test)",
+    )
+    audit.set_defaults(run=run_audit)
 
 
 def add_root(command: argparse.ArgumentParser) -> None:
@@ -145,6 +166,28 @@ def run_duplicates(options: argparse.Namespace) -> int:
     for alarm in alarms:
         print(f"alarm: {alarm}", file=sys.stderr)
     return 1 if alarms else 0
+
+
+def run_audit(options: argparse.Namespace) -> int:
+    """Print the pairs that a split separates, then the counts."""
+    from busi_tune.config import DataConfig
+    from busi_tune.data.audit import describe_leaks, find_leaks, read_folds
+    from busi_tune.data.busi import find_samples
+    from busi_tune.data.cache import cache_folder, hash_samples, join_hashes
+    from busi_tune.data.groups import load_pairs
+    from busi_tune.data.phases import Phases
+
+    samples = find_samples(options.path, options.classes)
+    folds = read_folds(options.splits, [sample.name for sample in samples])
+    data_hash = join_hashes(hash_samples(samples).values())
+    with Phases() as progress:
+        pairs = load_pairs(samples, data_hash, cache_folder(DataConfig()), progress)
+    leaks = find_leaks(folds, pairs)
+    for leak in leaks:
+        print(f"{leak.fold}: {leak.image} has {leak.twin} in training ({leak.level})")
+    for line in describe_leaks(folds, leaks):
+        print(line)
+    return 0
 
 
 def run_phantom(options: argparse.Namespace) -> int:

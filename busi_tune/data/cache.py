@@ -15,6 +15,7 @@ from busi_tune.config import DataConfig
 from busi_tune.data import phantom, scanner
 from busi_tune.data.busi import ENDINGS, Sample, apply_groups, find_samples, list_samples, quote
 from busi_tune.data.check import Problem, check_folder, check_structure
+from busi_tune.data.groups import load_pairs, unite_groups
 from busi_tune.data.parallel import Progress, map_threads
 from busi_tune.data.store import open_stored, replacing, store
 from busi_tune.run_directory import locked
@@ -77,8 +78,12 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
     meta, arrays = _load_stored(root, samples, structure, config, progress)
     _log_outcome(root, len(samples), meta)
     names = set(meta["names"])
-    everything = {sample.name for sample in list_samples(root, config.classes)}
-    used = apply_groups([s for s in samples if s.name in names], config.groups, everything)
+    used = [sample for sample in samples if sample.name in names]
+    if config.groups == "auto":
+        used = unite_groups(used, load_pairs(used, meta["data_hash"], cache_folder(config)))
+    else:
+        everything = {sample.name for sample in list_samples(root, config.classes)}
+        used = apply_groups(used, config.groups, everything)
     return ImageSet(
         names=tuple(sample.name for sample in used),
         labels=tuple(sample.label for sample in used),
@@ -100,15 +105,15 @@ def _load_stored(
 
     The key is what the check saw, names and contents, so that its outcome need not be found again.
     """
-    digests = dict(zip(samples, map_threads(_hash_sample, samples), strict=True))
+    digests = hash_samples(samples)
     causes = [f"{problem.path.name}: {problem.cause}" for problem in structure]
-    key = _hash([_FORMAT, str(config.skip_bad), *causes, *digests.values()])
-    entry = _cache_folder(config) / f"{key[:24]}-{config.image_size}"
+    key = join_hashes([_FORMAT, str(config.skip_bad), *causes, *digests.values()])
+    entry = cache_folder(config) / f"{key[:24]}-{config.image_size}"
     with locked(entry, _WAIT_SECONDS):
         stored = open_stored(entry / "data")
         if stored is None:
             kept, outcome = _select(root, samples, config, progress)
-            outcome["data_hash"] = _hash(digests[sample] for sample in kept)
+            outcome["data_hash"] = join_hashes(digests[sample] for sample in kept)
             with replacing(entry / "data") as folder:
                 store(folder, kept, config.image_size, outcome, progress)
             stored = open_stored(entry / "data")
@@ -116,7 +121,8 @@ def _load_stored(
         return stored
 
 
-def _cache_folder(config: DataConfig) -> Path:
+def cache_folder(config: DataConfig) -> Path:
+    """Where decoded images and their near-duplicates are kept."""
     chosen = config.cache_dir or os.environ.get("BUSI_TUNE_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "busi_tune"
 
@@ -124,7 +130,7 @@ def _cache_folder(config: DataConfig) -> Path:
 def _phantom_root(config: DataConfig) -> Path:
     """The phantom set below the cache folder, written where it is not there yet."""
     sources = [inspect.getsource(module) for module in (phantom, scanner)]
-    entry = _cache_folder(config) / f"phantom-{config.phantom_images}-{_hash(sources)[:12]}"
+    entry = cache_folder(config) / f"phantom-{config.phantom_images}-{join_hashes(sources)[:12]}"
     with locked(entry, _WAIT_SECONDS):
         if not (entry / "data").exists():
             with replacing(entry / "data") as folder:
@@ -189,7 +195,13 @@ def _log_outcome(root: Path, num_samples: int, meta: dict[str, Any]) -> None:
         )
 
 
-def _hash(parts: Iterable[str]) -> str:
+def hash_samples(samples: Sequence[Sample]) -> dict[Sample, str]:
+    """Hash the name, class and file contents of each sample."""
+    return dict(zip(samples, map_threads(_hash_sample, samples), strict=True))
+
+
+def join_hashes(parts: Iterable[str]) -> str:
+    """Make one hash of many; of the samples of a set, in order, it is the set's data hash."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -200,4 +212,4 @@ def _hash_sample(sample: Sample) -> str:
             parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
         except OSError:  # the check names it
             parts.append("unreadable")
-    return _hash(parts)
+    return join_hashes(parts)
