@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, to_config
-from busi_tune.run_directory import read_json
+from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
 
 DONE, SOME_FAILED, BAD_INPUT, CLUSTER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -77,6 +77,8 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
     _make_absolute(config)
     default = Path("runs") / f"{command.name}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = resume or Path(chosen.run_dir or default)
+    if not resume and not chosen.dry_run and not chosen.print_config:
+        refuse_existing(run_dir)
     return Options(
         config=config,
         run_dir=run_dir.absolute(),

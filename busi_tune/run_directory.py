@@ -88,6 +88,17 @@ def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
         yield
 
 
+def refuse_existing(run_dir: Path) -> None:
+    """Keep a new run out of a folder that is there already.
+
+    Raises:
+        ValueError: it is; says how to go on with the run in it.
+    """
+    if run_dir.exists():
+        resume = f"go on with it by --resume {run_dir}, or " if (run_dir / CONFIG).exists() else ""
+        raise ValueError(f"{run_dir} exists already: {resume}name another --run_dir")
+
+
 def create(run_dir: Path, fill: Callable[[Path], None]) -> None:
     """Make a run directory that appears with its first files or not at all.
 
@@ -98,11 +109,7 @@ def create(run_dir: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         ValueError: something is there already.
     """
-    if run_dir.exists():
-        raise ValueError(
-            f"{run_dir} exists already: go on with it by --resume {run_dir}, or name another "
-            "--run_dir"
-        )
+    refuse_existing(run_dir)
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run_dir.parent, prefix=f".{run_dir.name}.") as temporary:
         whole = Path(temporary) / "run"

@@ -35,7 +35,10 @@ def test_a_run_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_an_existing_run_directory_is_refused_with_the_way_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--resume"):
+    with pytest.raises(ValueError, match="exists already: name another --run_dir"):
+        create(tmp_path, lambda folder: None)
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ValueError, match=f"go on with it by --resume {tmp_path}"):
         create(tmp_path, lambda folder: None)
 
 

@@ -4,10 +4,12 @@ Ray reads the settings below when it is imported or started; a user's own settin
 """
 
 import os
+import sys
 from pathlib import Path
 
-# `ray start` asks for the token wherever there is one, so whoever joins must show it.
-if (Path.home() / ".ray" / "auth_token").exists():
+# `ray start` asks for the token wherever there is one, so whoever joins must show it. Where Ray is
+# imported already it has read its mode, and another one would part it from the cluster it starts.
+if "ray" not in sys.modules and (Path.home() / ".ray" / "auth_token").exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 # At Ray's own niceness of 15 a busy machine starves the trainings.
 os.environ.setdefault("RAY_worker_niceness", "0")

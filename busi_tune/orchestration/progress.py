@@ -24,6 +24,7 @@ class Progress:
             num_ended: those that an earlier start has ended.
         """
         self._monitor = monitor
+        self._sign = -1 if monitor == "val_loss" else 1
         self._num_trainings = num_trainings
         self._ended_before = num_ended
         self._counts = {"finished": 0, "pruned": 0, "failed": 0}
@@ -63,10 +64,10 @@ class Progress:
         status = "finished" if outcome.status == "early_stopped" else outcome.status
         self._counts[status] += 1
         value = outcome.result.get("best_value")
-        sign = -1 if self._monitor == "val_loss" else 1
         if status == "finished" and value is not None:
             self._best = max(
-                self._best or (sign * value, training.name), (sign * value, training.name)
+                self._best or (self._sign * value, training.name),
+                (self._sign * value, training.name),
             )
         line = f"{training.name}: {outcome.status.replace('_', ' ')}"
         if value is not None:
@@ -88,7 +89,7 @@ class Progress:
             if count and name != "finished"
         ]
         if self._best:
-            parts.append(f"best {abs(self._best[0]):.4f} ({self._best[1]})")
+            parts.append(f"best {self._sign * self._best[0]:.4f} ({self._best[1]})")
         if ended and total < self._num_trainings:
             elapsed = time.monotonic() - self._began
             left = elapsed / ended * (self._num_trainings - total)

@@ -117,7 +117,10 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
     identity = {"model": "Model", "repeat": "Repeat", "fold": "Fold"}
     labels = identity | measured | cost | {"converged": "Converged", "status": "Status"}
     order = {model: position for position, model in enumerate(run.models)}
-    table = run.folds[list(labels)].sort_values("model", key=lambda names: names.map(order))
+    table = run.folds[list(labels)].sort_values(
+        ["model", "repeat", "fold"],
+        key=lambda column: column.map(order) if column.name == "model" else column,
+    )
     folder = run.folder / run_directory.TABLES
     write_csv(folder / "folds.csv", table)
     together = pd.DataFrame(
