@@ -19,7 +19,9 @@ class DataConfig:
     classes: list[str] = field(default_factory=list)
     """Classes to use; empty: every class of the folder."""
     groups: str = "none"
-    """Images that must stay in one part of a split: none, or a CSV with columns image and group."""
+    """Images that must stay in one part of a split: auto (near-duplicates, found once and cached
+    with the data hash, and the groups of metadata.csv), none (naive folds, near-duplicates may lie
+    on both sides) or a CSV with columns image and group."""
     skip_bad: bool = False
     """Leave out images that fail the data check instead of refusing the folder."""
     cache_dir: str | None = None

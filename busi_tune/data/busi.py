@@ -150,7 +150,7 @@ def apply_groups(samples: list[Sample], groups: str, known: Collection[str]) -> 
     path = Path(groups)
     if not path.is_file():
         raise ValueError(
-            f"data.groups must be none or a CSV with the columns image and group, "
+            f"data.groups must be auto, none or a CSV with the columns image and group, "
             f"got {groups}: no such file"
         )
     rows = _read_rows(path, ("image", "group"), known, {sample.name for sample in samples})

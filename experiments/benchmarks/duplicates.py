@@ -1,6 +1,7 @@
 """Which changes of a scan the search for near-duplicates survives: share of changed copies found.
 
-python experiments/benchmarks/duplicates.py --root BUSI --out experiments/results/duplicates.jsonl
+python -m busi_tune.data duplicates BUSI --out groups.csv
+python experiments/benchmarks/duplicates.py --root BUSI --groups groups.csv --out results.jsonl
 
 For each change, changed copies of some images join the whole set, candidates are proposed among
 all of them by the rule that the command uses, and a copy counts as found if its pair with its
@@ -20,8 +21,8 @@ import numpy as np
 from PIL import Image
 
 from busi_tune.data.busi import find_samples, read_image
-from busi_tune.data.duplicates import IDENTICAL, RELATED, find_pairs, group_images
-from busi_tune.data.matching import align, find_features
+from busi_tune.data.duplicates import IDENTICAL, RELATED
+from busi_tune.data.matching import Features, align, find_features
 from busi_tune.data.thumbnails import extract_structure, propose_pairs, single_threaded
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -114,33 +115,37 @@ CHANGES: dict[str, Change] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="images in BUSI's layout")
+    parser.add_argument("--groups", required=True, help="groups.csv of these images")
     parser.add_argument("--images", type=int, default=60, help="images to change")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file to which the lines are added")
     options = parser.parse_args()
-    samples = find_samples(options.root)
+    samples = find_samples(options.root, groups=options.groups)
     images = [read_image(sample.image_path) for sample in samples]
     with single_threaded():
-        groups = list(group_images([s.name for s in samples], find_pairs(samples)).values())
         structures = [extract_structure(image) for image in images]
+        features: dict[int, Features] = {}  # of the images that are looked at
         chosen = np.random.default_rng(options.seed).permutation(len(images))[: options.images]
         for number, (name, change) in enumerate(CHANGES.items()):
             began = time.process_time()
             rng = np.random.default_rng((options.seed, number))
             copies = [extract_structure(change(images[index], rng)) for index in chosen]
             everything = [*structures, *copies]
+            copy_features = [find_features(copy) for copy in copies]
             scores, false = [0.0] * len(copies), 0
             for first, second in propose_pairs(everything):
-                if second < len(images):
+                if first >= len(images) or second < len(images):
                     continue
-                pair = everything[first], everything[second]
-                found = align(*pair, (find_features(pair[0]), find_features(pair[1])))
-                original = chosen[second - len(images)]
-                if found is None or found.correlation < RELATED or first >= len(images):
+                position = second - len(images)
+                if first not in features:
+                    features[first] = find_features(structures[first])
+                both = features[first], copy_features[position]
+                found = align(structures[first], copies[position], both)
+                if found is None or found.correlation < RELATED:
                     continue
-                if first == original:
-                    scores[second - len(images)] = found.correlation
-                false += groups[first] != groups[original]
+                if first == chosen[position]:
+                    scores[position] = found.correlation
+                false += samples[first].group != samples[chosen[position]].group
             line = {
                 "change": name,
                 "copies": len(copies),
