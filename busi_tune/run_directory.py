@@ -137,7 +137,7 @@ def environment_record(job: str, data_hash: str, num_images: int) -> dict[str, A
 
 _RECORDED_PACKAGES = (
     "busi_tune", "torch", "torchvision", "ray", "optuna", "segmentation_models_pytorch", "timm",
-    "numpy", "scipy", "scikit-learn", "pandas", "pillow", "matplotlib",
+    "numpy", "scipy", "scikit-learn", "pandas", "pillow", "matplotlib", "opencv-python-headless",
 )  # fmt: skip
 
 

@@ -88,6 +88,7 @@ def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
         ClusterError: not even one training fits; says what was asked and what there is.
     """
     deadline = time.monotonic() + resources.wait_seconds
+    said = False
     while True:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = resources.gpus_per_worker
@@ -97,8 +98,12 @@ def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
         fitting = workers // resources.num_workers
         if fitting:
             break
-        if not joined or time.monotonic() > deadline:
-            raise ClusterError(_shortage(resources, gpus, nodes))
+        shortage = _shortage(resources, gpus, nodes)
+        if not joined or time.monotonic() >= deadline:
+            raise ClusterError(shortage)
+        if not said:
+            logger.info("%s; waiting up to %g s", shortage, resources.wait_seconds)
+            said = True
         time.sleep(1)
     concurrent = min(fitting, resources.max_concurrent or fitting)
     return Request(

@@ -196,6 +196,8 @@ def _protocol(run: KfoldRun) -> str:
 def _grouping(run: KfoldRun) -> str:
     if run.config.data.groups == "none":
         return "Splits are drawn over single images: near-duplicates may lie on both sides."
+    if run.config.data.groups == "auto":
+        return "Splits keep groups of near-duplicates together, found by their content."
     return f"Splits keep the groups of {run.config.data.groups} together."
 
 
