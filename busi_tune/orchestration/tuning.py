@@ -151,8 +151,10 @@ def run_plan(
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the observer
     if shared:
         Path(shared).mkdir(parents=True, exist_ok=True)
-    scratch_folder = tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared)
-    with connected() as joined, scratch_folder as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared) as scratch,
+        connected() as joined,
+    ):
         request = resolve_request(resources, joined)
         if request.num_nodes > 1 and not shared:
             raise ClusterError(
