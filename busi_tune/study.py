@@ -8,6 +8,7 @@ looks at intermediate values only.
 
 import contextlib
 import math
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -86,9 +87,9 @@ def open_study(path: Path, config: Config) -> Iterator[optuna.Study]:
         )
     finally:
         storage.remove_session()
-        with storage.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         storage.engine.dispose()
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _use_write_ahead_log(connection: Any, record: Any) -> None:

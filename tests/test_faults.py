@@ -35,7 +35,8 @@ def results(run_dir: Path) -> dict[str, float]:
 
 
 def content(run_dir: Path) -> dict[str, bytes]:
-    files = (f for f in run_dir.rglob("*") if f.is_file())
+    """Read every file but SQLite's own beside study.db, which it makes and removes as it likes."""
+    files = (f for f in run_dir.rglob("*") if f.is_file() and not f.name.startswith("study.db-"))
     return {str(f.relative_to(run_dir)): f.read_bytes() for f in files}
 
 
