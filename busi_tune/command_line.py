@@ -95,8 +95,7 @@ def run_command(
     """Run a command's body; turn what goes wrong into one message and an exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("busi_tune").setLevel(logging.INFO)
+    start_logging()
     signal.signal(signal.SIGTERM, _interrupt)
     options: Options | None = None
     trace = ""
@@ -122,6 +121,12 @@ def run_command(
         print(trace, file=sys.stderr)
     print(f"busi_tune {command.name}: {message}", file=sys.stderr)
     return code
+
+
+def start_logging() -> None:
+    """Let this project's lines, and other libraries' warnings, go to the terminal as they are."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("busi_tune").setLevel(logging.INFO)
 
 
 def resume_line(job: str, run_dir: Path) -> str:

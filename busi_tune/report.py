@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from busi_tune import run_directory
-from busi_tune.command_line import BAD_INPUT, DONE
+from busi_tune.command_line import BAD_INPUT, DONE, start_logging
 from busi_tune.config import Config
 from busi_tune.flags import load_settings
 from busi_tune.settings import override
@@ -29,8 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path, help="folder of a search, kfold or train run")
     parser.add_argument("--data_root", help="folder of the images, if they were moved")
     options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("busi_tune").setLevel(logging.INFO)
+    start_logging()
     try:
         write_report(options.run_dir, options.data_root)
     except (ValueError, OSError) as error:

@@ -1,7 +1,6 @@
 """What a training leaves: its result, and the evaluation of its best epoch."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.evaluation.evaluate import evaluate
 from busi_tune.models import num_parameters
-from busi_tune.run_directory import write_atomic
+from busi_tune.run_directory import read_json, write_atomic
 from busi_tune.training.epoch import autocast
 from busi_tune.training.history import Row, best_epoch, is_converged, mean_rate
 from busi_tune.training.ranks import num_ranks
@@ -75,7 +74,7 @@ def summarise(
 def read_result(folder: Path) -> FitResult | None:
     """Read the result of a training that has ended; None where it has not."""
     path = folder / run_directory.RESULT
-    return FitResult(**json.loads(path.read_text())) if path.exists() else None
+    return FitResult(**read_json(path)) if path.exists() else None
 
 
 def evaluate_parts(
