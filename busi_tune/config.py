@@ -18,7 +18,7 @@ class DataConfig:
     """Side in pixels to which images are stretched for training."""
     classes: list[str] = field(default_factory=list)
     """Classes to use; empty: every class of the folder."""
-    groups: str = "none"
+    groups: str = "auto"
     """Images that must stay in one part of a split: auto (near-duplicates, found once and cached
     with the data hash, and the groups of metadata.csv), none (naive folds, near-duplicates may lie
     on both sides) or a CSV with columns image and group."""

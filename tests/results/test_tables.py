@@ -66,7 +66,7 @@ def test_models_page_says_protocol_cost_and_what_has_not_converged(kfold_run: Pa
     for said in (
         "original pixels", "threshold 0.5", "Synthetic images", "scores 1", "95 % percentile",
         "whole groups", "| unet | 16 |", "| unet | 24 |", "1,534,083", "not converged in 1 of 2",
-        "near-duplicates may lie on both sides",
+        "groups of near-duplicates together, found by their content",
     ):  # fmt: skip
         assert said in page
 
