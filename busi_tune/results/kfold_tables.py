@@ -7,14 +7,14 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.results.read import KfoldRun
-from busi_tune.results.statistics import NUM_RESAMPLES, summarise
+from busi_tune.statistics.intervals import NUM_RESAMPLES, summarise
 from busi_tune.results.tables import (
+    Table,
     format_interval,
     format_score,
     format_summary,
-    to_markdown,
     write_csv,
-    write_markdown,
+    write_page,
 )
 
 SCORES = {
@@ -37,6 +37,10 @@ COST = {
 EMPTY_RULE = (
     "An empty prediction for an image without lesion scores 1; an empty mask against one that is "
     "not scores 0."
+)
+BOOTSTRAP = (
+    "Mean ± standard deviation over images and, in brackets, the 95 % percentile interval of the "
+    f"mean over {NUM_RESAMPLES:,} bootstrap resamples of whole groups."
 )
 
 
@@ -133,30 +137,29 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
         for row in _records(models[models["images"] != "normal"])
     )
     sections = [
-        "Means over the n test images of each fold; one training per row. " + _protocol(run),
-        to_markdown(table.rename(columns=labels), scores=[*measured.values()][1:]),
-        "All folds together, over images:",
-        to_markdown(together),
+        Table(
+            "Means over the n test images of each fold; a training per row. " + _protocol(run),
+            table.rename(columns=labels),
+            tuple(measured.values())[1:],
+        ),
+        Table(f"All folds together. {BOOTSTRAP} {_protocol(run)}", together),
     ]
-    write_markdown(folder / "folds.md", "Folds", sections)
+    write_page(folder, "folds", "Folds", sections)
 
 
 def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
     folder = run.folder / run_directory.TABLES
     write_csv(folder / "models.csv", models)
     by_images = {name: list(_records(part)) for name, part in models.groupby("images")}
-    sections = [
-        f"Mean ± standard deviation over images and, in brackets, the 95 % percentile interval of "
-        f"the mean over {NUM_RESAMPLES:,} bootstrap resamples of whole groups. "
-        f"{_protocol(run)} {_grouping(run)}"
-    ]
+    protocol = f"{_protocol(run)} {_grouping(run)}"
+    sections: list[str | Table] = []
     for name, title in (("tumour", "Tumour images"), ("all", "All images")):
         rows = [
             {"Model": row["model"], "n": row["num_images"]}
             | {label: _summary(row, score) for score, label in SCORES.items()}
             for row in by_images.get(name, [])
         ]
-        sections += [f"## {title}", to_markdown(pd.DataFrame(rows))]
+        sections.append(Table(f"{title}. {BOOTSTRAP} {protocol}", pd.DataFrame(rows)))
     normal = [
         {
             "Model": row["model"],
@@ -166,15 +169,18 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
         for row in by_images.get("normal", [])
     ]
     sections += [
-        "## Normal images",
-        "Share of the images without lesion in which at least one pixel was predicted as lesion.",
-        to_markdown(pd.DataFrame(normal)),
-        "## Cost",
-        "Per training; the mean where trainings differ. Not converged: the validation curve was "
-        "still rising when training ended.",
-        to_markdown(_cost_table(by_images.get("all", []))),
+        Table(
+            "Normal images: share of the images without lesion in which at least one pixel was "
+            f"predicted as lesion, with the interval of the same kind. {protocol}",
+            pd.DataFrame(normal),
+        ),
+        Table(
+            "Cost per training; the mean where trainings differ. Not converged: the validation "
+            "curve was still rising when training ended.",
+            _cost_table(by_images.get("all", [])),
+        ),
     ]
-    write_markdown(folder / "models.md", "Models", sections)
+    write_page(folder, "models", "Models", sections)
 
 
 def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:

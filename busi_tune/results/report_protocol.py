@@ -6,7 +6,7 @@ import pandas as pd
 from busi_tune import run_directory
 from busi_tune.evaluation.counts import COUNTS, batch_averaged
 from busi_tune.results.read import KfoldRun
-from busi_tune.results.tables import to_markdown, write_csv, write_markdown
+from busi_tune.results.tables import Table, write_csv, write_page
 
 # Test figures of the report, and its name for each network.
 PUBLISHED = {
@@ -36,17 +36,16 @@ def write_report_protocol(run: KfoldRun) -> None:
     labels = {"model": "Model", "num_images": "n", "epochs": "Epochs", **REPORT_SCORES}
     labels |= {f"published_{name}": f"{label}, report" for name, label in labels.items()}
     shown = table.astype({name: "Int64" for name in ("num_images", "epochs", "published_epochs")})
-    scores = [labels[f"{side}{name}"] for side in ("", "published_") for name in REPORT_SCORES]
-    sections = [
+    scores = tuple(labels[f"{side}{name}"] for side in ("", "published_") for name in REPORT_SCORES)
+    caption = (
         "The report's protocol: pixels of all test images at training size, normal ones included, "
         f"are pooled over batches of {run.config.training.evaluation_batch_size} images in random "
         "order, scored per batch and averaged over batches, then over folds; a batch without "
         "lesion has pixel F1 0 and IoU and Dice 1. Beside them the report's published test "
-        "figures for the same architecture; width, encoder and epochs may differ.",
-        to_markdown(shown.rename(columns=labels), scores),
-        NO_COMPARISON,
-    ]
-    write_markdown(folder / "report_protocol.md", "The report's protocol", sections)
+        "figures for the same architecture; width, encoder and epochs may differ."
+    )
+    figures = Table(caption, shown.rename(columns=labels), scores)
+    write_page(folder, "report_protocol", "The report's protocol", [figures, NO_COMPARISON])
 
 
 def _row(run: KfoldRun, model: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.results.read import SearchRun
-from busi_tune.results.tables import format_value, to_markdown, write_csv, write_markdown
+from busi_tune.results.tables import Table, format_value, write_csv, write_page
 from busi_tune.search_space import compile_space
 
 NUM_LEADERS = 10
@@ -21,21 +21,20 @@ def write_search_tables(run: SearchRun) -> None:
     ranked = rank_trials(run)
     write_csv(folder / "trials.csv", ranked)
     leaders = leaders_table(run)
-    sections = [
+    caption = (
         f"{_count_states(run)}. The {len(leaders)} best by {run.monitor}, the mean over the "
         "validation images at training size in the best epoch: chosen for being best, they are "
-        "no estimate of performance on other images.",
-        to_markdown(leaders),
-    ]
-    write_markdown(folder / "trials.md", "Trials", sections)
+        "no estimate of performance on other images."
+    )
+    write_page(folder, "trials", "Trials", [Table(caption, leaders)])
     choices = choices_table(run)
     write_csv(folder / "choices.csv", choices)
-    sections = [
+    caption = (
         f"Best and median {run.monitor} of the complete trials with each choice. The search "
-        "tries good choices more often, so counts are no random sample of the space.",
-        to_markdown(choices) if len(choices) else "The space has no setting with choices.",
-    ]
-    write_markdown(folder / "choices.md", "Choices", sections)
+        "tries good choices more often, so counts are no random sample of the space."
+    )
+    listed = Table(caption, choices) if len(choices) else "The space has no setting with choices."
+    write_page(folder, "choices", "Choices", [listed])
 
 
 def rank_trials(run: SearchRun) -> pd.DataFrame:

@@ -1,11 +1,13 @@
-"""How tables are written: CSV for machines, Markdown with a caption for people."""
+"""How tables are written: CSV for machines, Markdown and LaTeX with captions for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from busi_tune.results.latex import to_paragraph, to_tables
 from busi_tune.run_directory import write_atomic
 
 MISSING = "-"
@@ -16,27 +18,62 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_atomic(path, table.to_csv(index=False))
 
 
-def write_markdown(path: Path, title: str, sections: Sequence[str]) -> None:
-    """Write a Markdown page of a title and sections, each a paragraph or a table."""
-    write_atomic(path, "\n\n".join([f"# {title}", *sections]) + "\n")
+@dataclass(frozen=True)
+class Table:
+    """A table of a page; its columns are the headings."""
+
+    caption: str
+    """What a reader must know to read it apart from the page: protocol, empty rule, n."""
+    rows: pd.DataFrame
+    scores: tuple[str, ...] = ()
+    """Columns that are scores in [0, 1]."""
+
+    def numeric(self) -> list[bool]:
+        """For each column, whether it holds numbers, which stand to the right."""
+        return [pd.api.types.is_numeric_dtype(dtype) for dtype in self.rows.dtypes]
+
+    def cells(self) -> list[list[str]]:
+        """The headings and the formatted rows."""
+        columns = [str(column) for column in self.rows]
+        formats = [format_score if column in self.scores else format_value for column in columns]
+        body = [
+            [form(value) for form, value in zip(formats, row, strict=True)]
+            for row in self.rows.itertuples(index=False)
+        ]
+        return [columns, *body]
 
 
-def to_markdown(table: pd.DataFrame, scores: Iterable[str] = ()) -> str:
-    """Render a table in Markdown; numbers stand to the right, texts to the left.
+def write_page(folder: Path, name: str, title: str, sections: Sequence[str | Table]) -> None:
+    """Write a page as Markdown and as a LaTeX fragment to be read in by \\input.
+
+    The document needs booktabs and graphicx. Its tables bear the labels `tab:<name>-1`, ...
 
     Args:
-        table: what to render; its columns are the headings.
-        scores: columns that are scores in [0, 1].
+        folder: where `<name>.md` and `<name>.tex` go.
+        name: of the files.
+        title: the page's heading; a comment in LaTeX, where the document has its own.
+        sections: headings that begin with `## `, Markdown paragraphs, lists and tables.
     """
-    columns = [str(column) for column in table]
-    numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in table]
-    formats = [format_score if column in scores else format_value for column in columns]
-    rules = ["---:" if right else "---" for right in numeric]
-    rows = [
-        [form(value) for form, value in zip(formats, row, strict=True)]
-        for row in table.itertuples(index=False)
-    ]
-    lines = [columns, rules, *rows]
+    markdown, latex = [f"# {title}"], [f"% {title}"]
+    number = 0
+    for section in sections:
+        if isinstance(section, str):
+            markdown.append(section)
+            latex.append(to_paragraph(section))
+            continue
+        number += 1
+        markdown += [f"**Table {number}.** {section.caption}", to_markdown(section)]
+        label = f"tab:{name}-{number}"
+        latex.append(to_tables(section.caption, label, section.cells(), section.numeric()))
+    write_atomic(folder / f"{name}.md", "\n\n".join(markdown) + "\n")
+    write_atomic(folder / f"{name}.tex", "\n\n".join(latex) + "\n")
+
+
+def to_markdown(table: Table) -> str:
+    """Render a table's rows in Markdown, without its caption."""
+    heading, *body = table.cells()
+    rules = ["---:" if right else "---" for right in table.numeric()]
+    lines = [heading, rules, *body]
     return "\n".join("| " + " | ".join(_escape(cell) for cell in line) + " |" for line in lines)
 
 

@@ -11,7 +11,7 @@ from busi_tune.results.kfold_tables import SCORES, models_table, write_kfold_tab
 from busi_tune.results.read import KfoldRun, SearchRun, read_run
 from busi_tune.results.report_protocol import NO_COMPARISON, write_report_protocol
 from busi_tune.results.search_tables import choices_table, rank_trials, write_search_tables
-from busi_tune.results.tables import format_summary, format_value, to_markdown
+from busi_tune.results.tables import Table, format_summary, format_value, to_markdown, write_page
 from busi_tune.settings import override, to_yaml
 
 
@@ -174,8 +174,30 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_markdown_keeps_its_columns_whatever_the_cells_hold() -> None:
     table = pd.DataFrame({"name": ["a|b", "c\nd"], "n": [1000, 2]})
-    lines = to_markdown(table).splitlines()
+    lines = to_markdown(Table("caption", table)).splitlines()
     assert lines == ["| name | n |", "| --- | ---: |", "| a\\|b | 1,000 |", "| c d | 2 |"]
+
+
+def test_a_page_is_written_as_markdown_and_latex_from_one_source(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"Model": ["a_b"], "Dice": [0.5], "n": [1234], "Interval": ["[0, 1]"]})
+    sections: list[str | Table] = [
+        "## Results & more",
+        "5 % of `a_b`.",
+        Table("By n = 3 images.", rows, ("Dice",)),
+    ]
+    write_page(tmp_path, "page", "A page", sections)
+    assert (tmp_path / "page.md").read_text() == (
+        "# A page\n\n## Results & more\n\n5 % of `a_b`.\n\n**Table 1.** By n = 3 images.\n\n"
+        "| Model | Dice | n | Interval |\n| --- | ---: | ---: | --- |\n"
+        "| a_b | 0.500 | 1,234 | [0, 1] |\n"
+    )
+    latex = (tmp_path / "page.tex").read_text()
+    for written in (
+        "% A page\n", r"\paragraph{Results \& more}", r"5 \% of \texttt{a\_b}.",
+        r"\caption{By n = 3 images.}", r"\label{tab:page-1}", r"\begin{tabular}{lrrl}",
+        r"Model & Dice & n & Interval \\", r"a\_b & 0.500 & 1,234 & {[}0, 1] \\",
+    ):  # fmt: skip
+        assert written in latex
 
 
 @pytest.mark.parametrize(
