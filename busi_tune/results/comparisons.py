@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from busi_tune import run_directory
 from busi_tune.results.read import KfoldRun
-from busi_tune.results.statistics import summarise
 from busi_tune.results.style import (
     GREY,
     INK,
@@ -21,6 +20,7 @@ from busi_tune.results.style import (
     save_figure,
     set_title,
 )
+from busi_tune.statistics.intervals import summarise
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,6 +1,8 @@
-"""Means over images with their spread and their uncertainty."""
+"""Means and shares over images with their spread and their uncertainty."""
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -80,3 +82,23 @@ def bootstrap_means(
     weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
     means: Floats = (weights @ sums) / (weights @ sizes)[:, None]
     return means
+
+
+def wilson(successes: float, num_images: int, level: float = LEVEL) -> tuple[float, float]:
+    """Compute Wilson's score interval of a share (Wilson 1927), which never leaves [0, 1].
+
+    Images are taken as independent. Successes may be fractional, as where an image's outcome is its
+    mean over several trainings; the images still count once.
+
+    Args:
+        successes: from 0 to `num_images`.
+        num_images: without any, the ends are not a number.
+        level: of the two-sided interval.
+    """
+    if not num_images:
+        return math.nan, math.nan
+    square = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    share = successes / num_images
+    spread = math.sqrt(square * (share * (1 - share) + square / (4 * num_images)) / num_images)
+    center, scale = share + square / (2 * num_images), 1 + square / num_images
+    return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)

@@ -2,8 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
-from busi_tune.results.statistics import bootstrap_means, summarise
+from busi_tune.statistics.intervals import bootstrap_means, summarise, wilson
 
 
 def test_mean_and_sd_are_those_over_images() -> None:
@@ -71,3 +72,26 @@ def test_one_image_has_a_mean_and_no_spread() -> None:
     (summary,) = summarise([[0.5]])
     assert (summary.mean, summary.low, summary.high) == (0.5, 0.5, 0.5)
     assert math.isnan(summary.sd)
+
+
+@pytest.mark.parametrize(("successes", "number"), [(0, 10), (3, 10), (10, 10), (85, 120), (1, 1)])
+def test_wilson_interval_is_scipys(successes: int, number: int) -> None:
+    expected = binomtest(successes, number).proportion_ci(method="wilson")
+    assert wilson(successes, number) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_interval_of_a_worked_example() -> None:
+    # 1 of 4 at z = 2: centre (0.25 + 0.5) / 2, half (2 sqrt(0.25 * 0.75 / 4 + 4 / 64)) / 2.
+    low, high = wilson(1, 4, level=math.erf(math.sqrt(2)))
+    half = math.sqrt(0.046875 + 0.0625)
+    assert (low, high) == pytest.approx((0.375 - half, 0.375 + half))
+
+
+def test_half_a_success_lies_between_none_and_one() -> None:
+    none, half, one = (wilson(successes, 20) for successes in (0, 0.5, 1))
+    assert none[0] < half[0] < one[0]
+    assert none[1] < half[1] < one[1]
+
+
+def test_no_images_have_no_share() -> None:
+    assert all(math.isnan(end) for end in wilson(0, 0))

@@ -1,0 +1,1 @@
+"""Intervals, paired comparisons and power; plain arrays in, plain numbers out."""
