@@ -216,5 +216,14 @@ def _rules(config: Config) -> Iterable[tuple[str, bool]]:
         f"storage is a folder, not {config.storage}: other storage is not supported",
         config.storage is None or "://" not in config.storage,
     )
-    gpus = config.resources.gpus_per_worker
+    gpus, device = config.resources.gpus_per_worker, config.training.device
     yield f"resources.gpus_per_worker must be at least 0, not {gpus}", gpus is None or gpus >= 0
+    yield (
+        "training.device is cuda, but resources.gpus_per_worker is 0: give the workers a GPU, or "
+        "train on cpu",
+        device != "cuda" or gpus != 0,
+    )
+    yield (
+        "training.sync_batchnorm works on GPUs only, but training.device is cpu: switch it off",
+        device != "cpu" or not config.training.sync_batchnorm,
+    )

@@ -75,6 +75,14 @@ def test_yaml_holds_the_whole_configuration() -> None:
         ({"storage": "s3://bucket/runs"}, "storage is a folder, not s3://bucket/runs"),
         ({"optimizer.name": "lion"}, "optimizer.name must be one of adam, adamw, sgd, not lion"),
         ({"optimizer.lr": float("nan")}, "optimizer.lr must be above 0"),
+        (
+            {"training.device": "cuda", "resources.gpus_per_worker": 0.0},
+            "training.device is cuda, but resources.gpus_per_worker is 0",
+        ),
+        (
+            {"training.device": "cpu", "training.sync_batchnorm": True},
+            "training.sync_batchnorm works on GPUs only",
+        ),
     ],
 )
 def test_settings_that_cannot_run_are_refused(settings: dict[str, Any], message: str) -> None:

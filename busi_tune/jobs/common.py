@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,11 @@ def run_on_cluster(
     from busi_tune.orchestration.progress import Progress
     from busi_tune.orchestration.tuning import run_plan
 
-    monitor = config.training.monitor
+    monitor, resources = config.training.monitor, config.resources
+    if config.training.device == "cuda" and resources.gpus_per_worker is None:
+        resources = replace(resources, gpus_per_worker=1.0)
     with Progress(monitor, num_trainings, num_trainings - plan.num_open()) as progress:
-        run_plan(plan, images, splits, config.resources, progress, shared=config.storage)
+        run_plan(plan, images, splits, resources, progress, shared=config.storage)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")
 
