@@ -7,7 +7,6 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.results.read import KfoldRun
-from busi_tune.statistics.intervals import NUM_RESAMPLES, summarise
 from busi_tune.results.tables import (
     Table,
     format_interval,
@@ -16,6 +15,7 @@ from busi_tune.results.tables import (
     write_csv,
     write_page,
 )
+from busi_tune.statistics.intervals import NUM_RESAMPLES, summarise
 
 SCORES = {
     "dice": "Dice",
@@ -138,11 +138,11 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
     )
     sections = [
         Table(
-            "Means over the n test images of each fold; a training per row. " + _protocol(run),
+            "Means over the n test images of each fold; a training per row. " + describe_protocol(run),
             table.rename(columns=labels),
             tuple(measured.values())[1:],
         ),
-        Table(f"All folds together. {BOOTSTRAP} {_protocol(run)}", together),
+        Table(f"All folds together. {BOOTSTRAP} {describe_protocol(run)}", together),
     ]
     write_page(folder, "folds", "Folds", sections)
 
@@ -151,7 +151,7 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
     folder = run.folder / run_directory.TABLES
     write_csv(folder / "models.csv", models)
     by_images = {name: list(_records(part)) for name, part in models.groupby("images")}
-    protocol = f"{_protocol(run)} {_grouping(run)}"
+    protocol = f"{describe_protocol(run)} {describe_grouping(run)}"
     sections: list[str | Table] = []
     for name, title in (("tumour", "Tumour images"), ("all", "All images")):
         rows = [
@@ -192,14 +192,16 @@ def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
     )
 
 
-def _protocol(run: KfoldRun) -> str:
+def describe_protocol(run: KfoldRun) -> str:
+    """Say how the pixels were counted and what an empty mask scores."""
     thresholds = sorted({run.setting(model, "training.threshold") for model in run.models})
     listed = " or ".join(f"{threshold:g}" for threshold in thresholds)
     source = "" if run.config.data.root else "Synthetic images. "
     return f"{source}Counted in original pixels, threshold {listed}. {EMPTY_RULE}"
 
 
-def _grouping(run: KfoldRun) -> str:
+def describe_grouping(run: KfoldRun) -> str:
+    """Say which images the splits keep together."""
     if run.config.data.groups == "none":
         return "Splits are drawn over single images: near-duplicates may lie on both sides."
     if run.config.data.groups == "auto":
