@@ -138,7 +138,7 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
     )
     sections = [
         Table(
-            f"Means over the n test images of each fold; one training a row. {describe_protocol(run)}",
+            f"Means over the n test images of a training each. {describe_protocol(run)}",
             table.rename(columns=labels),
             tuple(measured.values())[1:],
         ),
