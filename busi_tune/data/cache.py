@@ -69,7 +69,7 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
     """
     if config.image_size < 8:
         raise ValueError(f"data.image_size must be at least 8 pixels, got {config.image_size}")
-    root = Path(config.root) if config.root else _phantom_root(config)
+    root = find_root(config)
     structure = check_structure(root, config.classes)
     if _blocking(structure, config.skip_bad):
         problems = check_folder(root, config.classes, progress)
@@ -127,8 +127,10 @@ def cache_folder(config: DataConfig) -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "busi_tune"
 
 
-def _phantom_root(config: DataConfig) -> Path:
-    """The phantom set below the cache folder, written where it is not there yet."""
+def find_root(config: DataConfig) -> Path:
+    """The folder of images; without one the phantom set, written where it is not there yet."""
+    if config.root:
+        return Path(config.root)
     sources = [inspect.getsource(module) for module in (phantom, scanner)]
     entry = cache_folder(config) / f"phantom-{config.phantom_images}-{join_hashes(sources)[:12]}"
     with locked(entry, _WAIT_SECONDS):

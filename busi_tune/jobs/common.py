@@ -12,13 +12,15 @@ from rich.table import Table
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, SOME_FAILED, ClusterError, Options
 from busi_tune.config import Config
-from busi_tune.data.cache import ImageSet, load_images
+from busi_tune.data.cache import ImageSet, find_root, load_images
+from busi_tune.data.exclusions import find_excluded
 from busi_tune.data.splits import Split, load_splits, name_parts, save_splits
 from busi_tune.jobs.console import open_console
 from busi_tune.plan import Plan, Training, read_outcome
 from busi_tune.results.gather import gather_run
+from busi_tune.results.protocol import describe_run
 from busi_tune.results.write import console_rows, write_results
-from busi_tune.run_directory import environment_record, locked, write_atomic, write_json
+from busi_tune.run_directory import environment_record, locked, read_json, write_atomic, write_json
 from busi_tune.settings import override, to_yaml, training_key
 
 logger = logging.getLogger(__name__)
@@ -79,14 +81,28 @@ def open_run(
             environment = environment_record(command, images.data_hash, len(images))
             write_json(folder / run_directory.ENVIRONMENT, environment)
             save_splits(folder / run_directory.SPLITS, splits, images, config.seed)
+            if command != "search":
+                save_protocol(folder, config, images, splits)
 
         run_directory.create(run_dir, fill)
     with locked(run_dir):
         if options.resume:
             splits = load_splits(run_dir / run_directory.SPLITS, images)
             write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
+            if command != "search" and not (run_dir / run_directory.PROTOCOL).exists():
+                save_protocol(run_dir, config, images, splits)
         logger.info("run directory: %s", run_dir)
         yield splits
+
+
+def save_protocol(
+    folder: Path, config: Config, images: ImageSet, splits: Mapping[str, Split]
+) -> None:
+    """Write down which images are tested by which trainings, and how they are scored."""
+    excluded = find_excluded(find_root(config.data), config.data.classes, images.names)
+    versions = read_json(folder / run_directory.ENVIRONMENT)["packages"]
+    protocol = describe_run(config, images, splits, excluded, versions)
+    write_json(folder / run_directory.PROTOCOL, protocol)
 
 
 def place_training(
