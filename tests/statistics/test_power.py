@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import nct
 from scipy.stats import t as student
 
 from busi_tune.statistics.power import (
@@ -18,9 +19,17 @@ def test_power_is_the_share_of_tests_that_find_the_difference() -> None:
     assert t_power(0.8, 1 / math.sqrt(6), 5) == pytest.approx(found, abs=0.01)
 
 
+@pytest.mark.parametrize("freedom", [1, 4, 24])
+@pytest.mark.parametrize("shift", [0.5, 2.0, 4.0])
+def test_power_is_that_of_the_noncentral_t(freedom: int, shift: float) -> None:
+    critical = student.isf(0.025, freedom)
+    expected = nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift)
+    assert t_power(shift, 1.0, freedom) == pytest.approx(expected, abs=1e-4)
+
+
 def test_without_a_difference_the_power_is_the_level() -> None:
-    assert t_power(0, 1.0, 7) == pytest.approx(0.05)
-    assert t_power(0, 1.0, 7, level=0.01) == pytest.approx(0.01)
+    assert t_power(0, 1.0, 7) == pytest.approx(0.05, abs=1e-4)
+    assert t_power(0, 1.0, 7, level=0.01) == pytest.approx(0.01, abs=1e-4)
 
 
 @pytest.mark.parametrize(("number", "ratio"), [(2, 0.25), (5, 0.25), (25, 0.28), (10, 0.0)])
