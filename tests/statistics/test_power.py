@@ -19,7 +19,7 @@ def test_power_is_the_share_of_tests_that_find_the_difference() -> None:
     assert t_power(0.8, 1 / math.sqrt(6), 5) == pytest.approx(found, abs=0.01)
 
 
-@pytest.mark.parametrize("freedom", [1, 4, 24])
+@pytest.mark.parametrize("freedom", [4, 9, 24])
 @pytest.mark.parametrize("shift", [0.5, 2.0, 4.0])
 def test_power_is_that_of_the_noncentral_t(freedom: int, shift: float) -> None:
     critical = student.isf(0.025, freedom)
