@@ -13,6 +13,7 @@ from types import FrameType
 from jsonargparse import ArgumentParser
 
 from busi_tune import run_directory
+from busi_tune.compared import load_search, resolve_search
 from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, to_config
 from busi_tune.run_directory import read_json, refuse_existing
@@ -73,7 +74,9 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
         config = to_config(chosen)
         if command.compares_models and chosen.models:
             config.kfold.models = load_models([Path(file) for file in chosen.models], arguments)
+    search_source = load_search(config, arguments)
     check_config(config)
+    resolve_search(config, search_source)
     _make_absolute(config)
     default = Path("runs") / f"{command.name}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = resume or Path(chosen.run_dir or default)
@@ -149,7 +152,10 @@ def _resumed(
         raise ValueError(f"{folder} is a run of {job}; go on with: {resume_line(job, folder)}")
     old = to_config(parse_flags(parser, ["--config", str(stored)]))
     new = to_config(parse_flags(parser, ["--config", str(stored), *flags]))
-    changed = differences(old, new, ignore=RESUMABLE)
+    load_search(new, flags)
+    # The winners of nested searches are tested already: one that grew could choose another.
+    fixed = {"search.num_trials"} if old.kfold.search else set()
+    changed = differences(old, new, ignore=RESUMABLE - fixed)
     if changed:
         raise ValueError(
             f"{folder} cannot go on with other settings; changed: {'; '.join(changed)}. "

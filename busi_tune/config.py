@@ -177,6 +177,10 @@ class KfoldConfig:
     """Repeats; each draws its own folds and seed."""
     models: dict[str, Any] = field(default_factory=dict)
     """Models to compare, a name and the settings that differ; empty: this configuration alone."""
+    search: str | dict[str, Any] = field(default_factory=dict)
+    """A search inside the training set of every fold: a search configuration file (its model,
+    training and search settings count) or these settings. The winner of each is trained and tested
+    on its fold as the model nested_search. Empty: none."""
 
 
 @dataclass

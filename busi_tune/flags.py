@@ -100,7 +100,7 @@ def load_models(files: Sequence[Path], flags: Sequence[str]) -> dict[str, dict[s
 
     A setting that is also given as a flag is the flag's.
     """
-    given = {flag[2:].partition("=")[0] for flag in _spell(flags)}
+    given = given_settings(flags)
     stems = [file.stem for file in files]
     names = [
         file.stem if stems.count(file.stem) == 1 else f"{file.absolute().parent.name}-{file.stem}"
@@ -112,6 +112,26 @@ def load_models(files: Sequence[Path], flags: Sequence[str]) -> dict[str, dict[s
         name: {k: value for k, value in load_settings(file).items() if k not in given}
         for name, file in zip(names, files, strict=True)
     }
+
+
+def given_settings(flags: Sequence[str]) -> set[str]:
+    """Return the names of the settings that are given as flags."""
+    return {flag[2:].partition("=")[0] for flag in _spell(flags) if flag.startswith("--")}
+
+
+def file_of_setting(name: str, value: str, flags: Sequence[str]) -> Path:
+    """Locate a file that a setting names: relative to the `--config` file that does, if one does.
+
+    Args:
+        name: the setting.
+        value: the path as it was written.
+        flags: the command line.
+    """
+    if name not in given_settings(flags):
+        for file in reversed(_take_configs(_spell(flags))[0]):
+            if load_settings(Path(file)).get(name) == value:
+                return Path(file).parent / value
+    return Path(value)
 
 
 def typed_override(config: Config, settings: dict[str, Any], source: str) -> Config:

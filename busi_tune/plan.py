@@ -44,13 +44,13 @@ class Outcome:
 
 
 class Plan(Protocol):
-    """What the scheduler asks."""
+    """What the scheduler asks. It is at its end when `num_open` is 0."""
 
     def num_open(self) -> int:
         """Trainings not ended yet."""
 
     def next_training(self) -> Training | None:
-        """The next training to start; None when all are handed out."""
+        """The next training to start; None where there is none before another has ended."""
 
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
         """Take note of an epoch, perhaps heard before; True asks the training to stop."""
@@ -107,3 +107,81 @@ class ListPlan:
         """Count the training as ended."""
         self._open -= 1
         self._after_end()
+
+
+class FollowedPlan:
+    """A plan and the training that its end leads to: a search and then its winner."""
+
+    def __init__(
+        self,
+        first: Plan,
+        follow: Callable[[], Training | None],
+        after_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take up the plan where it is.
+
+        Args:
+            first: the plan to end before.
+            follow: gives the training that follows, once the plan is at its end; None for none.
+            after_end: called when that training has ended.
+        """
+        self._first = first
+        self._follow = follow
+        self._after_end = after_end
+        self._second: ListPlan | None = None
+        self._go_on()
+
+    @property
+    def _current(self) -> Plan:
+        return self._first if self._second is None else self._second
+
+    def num_open(self) -> int:
+        """Trainings not ended yet, that which follows included."""
+        return self._first.num_open() + 1 if self._second is None else self._second.num_open()
+
+    def next_training(self) -> Training | None:
+        """The next training of the plan, or the one that follows."""
+        return self._current.next_training()
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
+        """Pass on an epoch."""
+        return self._current.on_epoch(training, metrics)
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        """Pass on an end, and see whether it is time for the training that follows."""
+        self._current.on_end(training, outcome)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._second is None and self._first.num_open() == 0:
+            training = self._follow()
+            self._second = ListPlan([training] if training else [], self._after_end)
+
+
+class JoinedPlan:
+    """Several plans as one, the earlier ones first; their trainings have names of their own."""
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self._plans = plans
+        self._owners: dict[str, Plan] = {}
+
+    def num_open(self) -> int:
+        """Trainings not ended yet."""
+        return sum(plan.num_open() for plan in self._plans)
+
+    def next_training(self) -> Training | None:
+        """The next training of the first plan that has one to start."""
+        for plan in self._plans:
+            training = plan.next_training()
+            if training is not None:
+                self._owners[training.name] = plan
+                return training
+        return None
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
+        """Pass an epoch on to the training's plan."""
+        return self._owners[training.name].on_epoch(training, metrics)
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        """Pass an end on to the training's plan."""
+        self._owners.pop(training.name).on_end(training, outcome)

@@ -200,6 +200,15 @@ class StudyPlan:
         self._after_end()
 
 
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """Return the complete trial with the best value, of equals the earliest; None without any."""
+    sign = 1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(
+        complete, key=lambda trial: (sign * (trial.value or 0.0), -trial.number), default=None
+    )
+
+
 def trials_table(study: optuna.Study, space: list[Dimension]) -> pd.DataFrame:
     """Return a row per trial: state, value, cost and the settings it tried."""
     names = [dimension.name for dimension in space if not dimension.is_constant]

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -28,39 +28,47 @@ class Cost:
         return config.training.epochs * images / self.images_per_second
 
 
-def show_plan(
-    models: Mapping[str, Config], num_trainings: int, images: ImageSet, split: Split
-) -> None:
+@dataclass(frozen=True)
+class Part:
+    """A part of a run's trainings."""
+
+    models: Mapping[str, Config]
+    """The configurations to measure, which share the trainings evenly; of a search, samples."""
+    num_trainings: int
+
+
+def show_plan(parts: Sequence[Part], images: ImageSet, split: Split) -> None:
     """Print parameters, speed and time of each model, and the expected time of the run.
 
     Args:
-        models: the configurations to measure; those of a search are samples of its space.
-        num_trainings: trainings of the whole run, shared evenly among the models.
+        parts: the trainings of the whole run.
         images: the decoded set.
         split: a split as the trainings will have.
     """
     table = Table("model", "parameters", "images/s", "s/epoch", "epochs", "time of a training")
     total = 0.0
-    for name, config in models.items():
-        cost = measure(config, images, split)
-        seconds = cost.seconds(config, split)
-        total += seconds / len(models)
-        table.add_row(
-            name,
-            f"{cost.num_parameters:,}",
-            f"{cost.images_per_second:.1f}",
-            f"{seconds / config.training.epochs:.1f}",
-            str(config.training.epochs),
-            _minutes(seconds),
-        )
-    resources = next(iter(models.values())).resources
+    for part in parts:
+        for name, config in part.models.items():
+            cost = measure(config, images, split)
+            seconds = cost.seconds(config, split)
+            total += seconds * part.num_trainings / len(part.models)
+            table.add_row(
+                name,
+                f"{cost.num_parameters:,}",
+                f"{cost.images_per_second:.1f}",
+                f"{seconds / config.training.epochs:.1f}",
+                str(config.training.epochs),
+                _minutes(seconds),
+            )
+    resources = next(iter(parts[0].models.values())).resources
     workers = resources.num_workers * resources.cpus_per_worker
     at_a_time = max(1, int((os.cpu_count() or 1) // workers))
+    num_trainings = sum(part.num_trainings for part in parts)
     console = open_console()
     console.print(table)
     console.print(
         f"{num_trainings} trainings, {at_a_time} at a time on this machine's CPUs: at most about "
-        f"{_minutes(total * num_trainings / at_a_time)}, less what is stopped early. Measured over "
+        f"{_minutes(total / at_a_time)}, less what is stopped early. Measured over "
         f"{STEPS} steps; nothing was started.",
         soft_wrap=True,
     )

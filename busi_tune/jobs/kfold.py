@@ -1,78 +1,78 @@
-"""The cross-validation: models x repeats x folds as one list of trainings."""
+"""The cross-validation: models x repeats x folds as one list of trainings, and nested searches."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from busi_tune.command_line import DONE, Options
+from busi_tune.command_line import DONE, SOME_FAILED, Options
+from busi_tune.compared import resolve_models
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds
-from busi_tune.flags import typed_override
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
-    is_chosen_here,
     load_run_images,
     open_run,
-    place_training,
     run_on_cluster,
 )
-from busi_tune.jobs.dry_run import show_plan
-from busi_tune.plan import ListPlan, Training
+from busi_tune.jobs.dry_run import Part, show_plan
+from busi_tune.jobs.folds import place_fold, seed_repeat
+from busi_tune.jobs.nested import (
+    NestedSearch,
+    check_search,
+    export_nested_trials,
+    open_searches,
+    report_failures,
+)
+from busi_tune.plan import JoinedPlan, ListPlan, Training
 from busi_tune.results.gather import gather_run
-from busi_tune.settings import dotted, override
-
-# What a model may set for itself; the rest of a file such as best.yaml is the run's to decide.
-MODEL_SECTIONS = ("augment", "model", "loss", "optimizer", "training")
 
 
 def run_kfold(options: Options) -> int:
-    """Train every model on every fold and write the results."""
-    config = options.config
-    models = resolve_models(config)
+    """Train every model on every fold, search inside each if asked to, and write the results."""
+    config, run_dir = options.config, options.run_dir
+    models, search = resolve_models(config), check_search(config)
     check_models(models)
     images = load_run_images(options, "kfold")
     if options.dry_run:
         folds = make_all_folds(images, config)
-        show_plan(models, len(models) * len(folds), images, next(iter(folds.values())))
+        show_plan(plan_parts(models, search, len(folds)), images, next(iter(folds.values())))
         return DONE
-    with open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits:
-        trainings = place_folds(models, splits, images, options.run_dir)
-        plan = ListPlan(trainings, lambda: gather_run(options.run_dir, trainings))
-        run_on_cluster(plan, len(trainings), images, splits, config)
-        return finish_run(trainings, images, options.run_dir)
+    with (
+        open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
+        open_searches(search, splits, images, run_dir) as searches,
+    ):
+        trainings = place_folds(models, splits, images, run_dir)
+
+        def placed() -> list[Training]:
+            return trainings + [w for s in searches if (w := s.place_winner()) is not None]
+
+        def gather() -> None:
+            gather_run(run_dir, placed())
+
+        def export() -> None:
+            export_nested_trials(searches, run_dir)
+
+        plan = JoinedPlan(
+            [*(search.plan(export, gather) for search in searches), ListPlan(trainings, gather)]
+        )
+        total = sum(part.num_trainings for part in plan_parts(models, search, len(splits)))
+        inner = {search.inner_name: search.inner_split for search in searches}
+        run_on_cluster(plan, total, images, splits | inner, config)
+        export()
+        code = finish_run(placed(), images, run_dir)
+        return SOME_FAILED if report_failures(searches) else code
 
 
-def resolve_models(config: Config) -> dict[str, Config]:
-    """Return the configuration of every model to compare.
-
-    Raises:
-        ValueError: a model's settings are wrong, or it wants images of another size.
-    """
-    if not config.kfold.models:
-        return {config.model.architecture: config}
-    resolved = {}
-    for name, settings in config.kfold.models.items():
-        source = f"model {name}"
-        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
-            raise ValueError(f"{source}: name folders by letters, digits, spaces and _ . + - only")
-        if not isinstance(settings, Mapping):
-            raise ValueError(f"{source}: name the settings that differ, not {settings}")
-        flat = dotted(settings)
-        size = flat.get("data.image_size", config.data.image_size)
-        if size != config.data.image_size:
-            raise ValueError(
-                f"{source} was made for images of {size} pixels, the run has "
-                f"{config.data.image_size}: compare all models at one --data.image_size"
-            )
-        own = {
-            field: value
-            for field, value in flat.items()
-            if field.split(".")[0] in MODEL_SECTIONS or field == "data.chosen_on"
-        }
-        resolved[name] = typed_override(config, own, source)
-    return resolved
+def plan_parts(
+    models: Mapping[str, Config], search: NestedSearch | None, num_folds: int
+) -> list[Part]:
+    """Return what is to be trained: every model once per fold, a search's trials and its winner."""
+    parts = [Part(models, len(models) * num_folds)] if models else []
+    if search:
+        examples = {f"searched {name}": config for name, config in search.examples.items()}
+        parts.append(Part(examples, (search.config.search.num_trials + 1) * num_folds))
+    return parts
 
 
 def make_all_folds(images: ImageSet, config: Config) -> dict[str, Split]:
@@ -90,19 +90,8 @@ def place_folds(
     models: Mapping[str, Config], splits: Mapping[str, Split], images: ImageSet, run_dir: Path
 ) -> list[Training]:
     """Make the grid repeats x folds x models: fold by fold, so that models compare early."""
-    trainings = []
-    for split_name, split in splits.items():
-        repeat, fold = (int(part.rsplit("-", 1)[-1]) for part in split_name.split("/"))
-        for model, config in models.items():
-            identity = {
-                "model": model,
-                "repeat": repeat,
-                "fold": fold,
-                "chosen_here": is_chosen_here(config, split, images),
-            }
-            seeded = override(config, {"seed": config.seed + repeat})
-            name = f"{model} fold {fold}" + (f" repeat {repeat}" if repeat else "")
-            trainings.append(
-                place_training(name, identity, seeded, split_name, split, images, run_dir)
-            )
-    return trainings
+    return [
+        place_fold(model, seed_repeat(config, name), name, split, images, run_dir)
+        for name, split in splits.items()
+        for model, config in models.items()
+    ]

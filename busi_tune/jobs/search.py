@@ -20,13 +20,13 @@ from busi_tune.jobs.common import (
     run_on_cluster,
     write_tables_and_figures,
 )
-from busi_tune.jobs.dry_run import show_plan
+from busi_tune.jobs.dry_run import Part, show_plan
 from busi_tune.plan import Training
 from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space, sample
 from busi_tune.settings import check_config, override, to_yaml
-from busi_tune.study import StudyPlan, export_trials, open_study
+from busi_tune.study import StudyPlan, best_trial, export_trials, open_study
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ def run_search(options: Options) -> int:
         return {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
 
     if options.dry_run:
-        show_plan(samples, config.search.num_trials, images, make_splits()[SPLIT])
+        trials = Part(samples, config.search.num_trials)
+        show_plan([trials], images, make_splits()[SPLIT])
         return DONE
     with (
         open_run("search", options, images, make_splits) as splits,
@@ -109,10 +110,10 @@ def write_best(
     study: optuna.Study, config: Config, split: Split, images: ImageSet, run_dir: Path
 ) -> None:
     """Write best.yaml: the best trial's configuration and the images on which it was chosen."""
-    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if not finished:
+    winner = best_trial(study)
+    if winner is None:
         return
-    settings = study.best_trial.user_attrs["settings"]
+    settings = winner.user_attrs["settings"]
     seen = sorted(images.names[index] for index in (*split.train, *split.validation))
     best = override(config, {**settings, "data.chosen_on": seen})
     write_atomic(run_dir / run_directory.BEST, to_yaml(best))
@@ -136,8 +137,8 @@ def report_end(study: optuna.Study, run_dir: Path) -> int:
     failed = [trial for trial in trials if trial.state == optuna.trial.TrialState.FAIL]
     for trial in failed:
         logger.error("trial %d failed: %s", trial.number, trial.user_attrs.get("reason"))
-    if len(failed) < len(trials) and any(trial.state.name == "COMPLETE" for trial in trials):
-        best = study.best_trial
+    best = best_trial(study)
+    if best is not None:
         logger.info("best: trial %d, %.4f, %s", best.number, best.value, best.params)
         logger.info("its configuration: %s", run_dir / run_directory.BEST)
     return SOME_FAILED if failed else DONE

@@ -56,10 +56,10 @@ class PlanSearcher(_Unsaved, Searcher):
         self.trainings: dict[str, Training] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Hand out the next training."""
+        """Hand out the next training; None asks Tune to come back when another has ended."""
         training = self._plan.next_training()
         if training is None:
-            return Searcher.FINISHED
+            return None if self._plan.num_open() else Searcher.FINISHED
         training.folder.mkdir(parents=True, exist_ok=True)
         self.trainings[trial_id] = training
         self._observer.on_start(training)

@@ -1,0 +1,101 @@
+"""What a cross-validation compares: models, and the search inside each fold, as configurations."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from busi_tune.config import Config
+from busi_tune.flags import file_of_setting, given_settings, load_settings, typed_override
+from busi_tune.search_space import compile_space
+from busi_tune.settings import dotted
+
+# What a model may set for itself; the rest of a file such as best.yaml is the run's to decide.
+MODEL_SECTIONS = ("augment", "model", "loss", "optimizer", "training")
+
+NESTED = "nested_search"
+"""The model's name of the winners of the searches inside the folds."""
+
+
+def resolve_models(config: Config) -> dict[str, Config]:
+    """Return the configuration of every model to compare; none beside a nested search alone.
+
+    Raises:
+        ValueError: a model's settings are wrong, or it wants images of another size.
+    """
+    if not config.kfold.models:
+        return {} if config.kfold.search else {config.model.architecture: config}
+    resolved = {}
+    for name, settings in config.kfold.models.items():
+        source = f"model {name}"
+        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
+            raise ValueError(f"{source}: name folders by letters, digits, spaces and _ . + - only")
+        if name == NESTED and config.kfold.search:
+            raise ValueError(f"{source}: this is the name of kfold.search's winners; rename it")
+        resolved[name] = _resolve(config, settings, source, MODEL_SECTIONS)
+    return resolved
+
+
+def load_search(config: Config, flags: Sequence[str]) -> str:
+    """Put the content of the file that `kfold.search` names in its place.
+
+    The path is relative to where it was given: the current folder, or that of a `--config` file.
+    A setting that is also given as a flag is the flag's.
+
+    Returns:
+        What to name in an error: the file, or the setting where it named none.
+
+    Raises:
+        ValueError: the file cannot be read or names an unknown setting.
+    """
+    if not isinstance(config.kfold.search, str):
+        return "kfold.search"
+    path = file_of_setting("kfold.search", config.kfold.search, flags)
+    content, given = load_settings(path), given_settings(flags)
+    config.kfold.search = {name: value for name, value in content.items() if name not in given}
+    return str(path)
+
+
+def resolve_search(config: Config, source: str = "kfold.search") -> Config | None:
+    """Return the configuration of the search inside each fold; None where there is none.
+
+    Raises:
+        ValueError: its settings are wrong, or its values could not be set against test folds.
+    """
+    settings = config.kfold.search
+    if not settings:
+        return None
+    assert not isinstance(settings, str)
+    resolved = _resolve(config, settings, source, (*MODEL_SECTIONS, "search"))
+    if "search.space" not in dotted(settings):
+        raise ValueError(f"{source}: search.space is missing; name the settings to search")
+    if resolved.training.monitor == "val_loss":
+        raise ValueError(
+            f"{source}: training.monitor is val_loss, which is not measured on test folds; search "
+            "by val_dice or val_dice_tumour"
+        )
+    try:
+        compile_space(resolved.search.space)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    return resolved
+
+
+def _resolve(config: Config, settings: Any, source: str, sections: Sequence[str]) -> Config:
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"{source}: name the settings that differ, not {settings}")
+    try:
+        flat = dotted(settings)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    size = flat.get("data.image_size", config.data.image_size)
+    if size != config.data.image_size:
+        raise ValueError(
+            f"{source} was made for images of {size} pixels, the run has "
+            f"{config.data.image_size}: compare all models at one --data.image_size"
+        )
+    own = {
+        field: value
+        for field, value in flat.items()
+        if field.split(".")[0] in sections or field == "data.chosen_on"
+    }
+    return typed_override(config, own, source)
