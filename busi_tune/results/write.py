@@ -46,7 +46,14 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
 
 
 def _write_from_files(run: "KfoldRun | SearchRun") -> None:
-    from busi_tune.results import comparisons, curves, kfold_tables, report_protocol, search_tables
+    from busi_tune.results import (
+        comparisons,
+        curves,
+        kfold_tables,
+        methods,
+        report_protocol,
+        search_tables,
+    )
     from busi_tune.results.read import SearchRun
 
     if isinstance(run, SearchRun):
@@ -55,6 +62,7 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         return
     kfold_tables.write_kfold_tables(run)
     report_protocol.write_report_protocol(run)
+    methods.write_methods(run)
     curves.write_model_curves(run)
     if run.images["has_lesion"].any():
         comparisons.write_comparisons(run)

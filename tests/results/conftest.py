@@ -91,7 +91,7 @@ def write_kfold_run(
             epoch_tables.append(curve.assign(**identity))
             fold_rows.append({
                 **identity, "chosen_here": model == "smp_unet", "status": "finished",
-                "num_workers": 1, "epochs": len(curve), "best_epoch": len(curve) - 1,
+                "num_workers": 1, "device": "cpu", "epochs": len(curve), "best_epoch": len(curve) - 1,
                 "seconds": 12.5 + fold, "num_parameters": 1_534_083, "converged": fold != 1,
                 **table[list(METRICS)].mean(), "num_test": len(table),
                 "dice_tumour": table.loc[table["tp"] + table["fn"] > 0, "dice"].mean(),

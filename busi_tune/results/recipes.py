@@ -1,0 +1,211 @@
+"""What the models of a run are and how they were trained, in sentences."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from busi_tune.results.read import KfoldRun
+
+Setting = Callable[[str], Any]
+"""A setting of one model, by its dotted name."""
+
+NETWORKS = {
+    "report_cnn": "the course report's convolutional network (dropout {dropout:g})",
+    "unet": "the classic U-Net with batch normalisation, {base_width} channels at its first level",
+}
+DECODERS = {
+    "smp_unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "linknet": "LinkNet",
+    "manet": "MA-Net", "pan": "PAN", "pspnet": "PSPNet", "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3+", "upernet": "UPerNet", "segformer": "SegFormer", "dpt": "DPT",
+}  # fmt: skip
+LOSSES = {
+    "bce": "binary cross-entropy",
+    "dice": "the soft Dice loss of each image",
+    "batch_dice": "the soft Dice loss pooled over the batch",
+}
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient descent"}
+MONITORS = {
+    "val_dice": "the highest mean Dice over all validation images, normal ones included",
+    "val_dice_tumour": "the highest mean Dice over the validation images with a lesion",
+    "val_loss": "the lowest validation loss",
+}
+
+
+def own_models(run: KfoldRun) -> list[str]:
+    """The models that the configuration describes; others were searched for or brought along."""
+    configured = run.config.kfold.models or {run.config.model.architecture: {}}
+    return [model for model in run.models if model in configured]
+
+
+def describe_models(run: KfoldRun) -> str:
+    """Name each model with its network, weights and size."""
+    parts = []
+    for model in own_models(run):
+        size = int(run.folds.loc[run.folds["model"] == model, "num_parameters"].iloc[0])
+        network = _network(partial(run.setting, model))
+        parts.append(f"`{model}`, {network}, {size:,} parameters")
+    return join(parts, "; ")
+
+
+def describe_preparation(run: KfoldRun) -> str:
+    """Say what is done to the images before and during training."""
+    size = run.config.data.image_size
+    grey = _for_models(run, _channels)
+    return (
+        f"Images were read as grey, stretched to {size} by {size} pixels (bilinear) and scaled to "
+        f"[0, 1]{f'; {grey}' if grey else ''}. {_sentence(_for_models(run, _augmentation))}"
+    )
+
+
+def describe_training(run: KfoldRun) -> str:
+    """Say how long and by what means the networks were trained, and which epoch was kept."""
+    return " ".join([
+        f"Networks were trained for {_for_models(run, _length)}, "
+        f"in batches of {_for_models(run, _batch)}, with {_for_models(run, _optimizer)}; "
+        f"the learning rate {_for_models(run, _schedule)}.",
+        *_optional("The encoder's learning rate was", _for_models(run, _encoder_rate)),
+        f"The loss was {_for_models(run, _loss)}.",
+        *_optional("Besides,", _for_models(run, _extras)),
+        f"Of each training the weights of the epoch with {_for_models(run, _monitor)}, at training "
+        "size, were kept.",
+    ])  # fmt: skip
+
+
+def join(parts: Sequence[str], separator: str = ", ") -> str:
+    """Join parts of a sentence: a, b and c; nothing where there are none."""
+    *first, last = parts or [""]
+    return f"{separator.join(first)}{';' if ';' in separator else ''} and {last}" if first else last
+
+
+def quote_names(names: Iterable[str]) -> str:
+    """Join names in code style."""
+    return join([f"`{name}`" for name in names])
+
+
+def _for_models(run: KfoldRun, describe: Callable[[Setting], str]) -> str:
+    """Describe a matter once where all models agree, else say which models each case is true of."""
+    cases: dict[str, list[str]] = {}
+    for model in own_models(run):
+        cases.setdefault(describe(partial(run.setting, model)), []).append(model)
+    if len(cases) == 1:
+        return next(iter(cases))
+    return join([f"{case} ({quote_names(models)})" for case, models in cases.items() if case])
+
+
+def _optional(beginning: str, clause: str) -> list[str]:
+    return [f"{beginning} {clause}."] if clause else []
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
+def _network(setting: Setting) -> str:
+    architecture = setting("model.architecture")
+    if architecture in NETWORKS:
+        sizes = {name: setting(f"model.{name}") for name in ("dropout", "base_width")}
+        return f"{NETWORKS[architecture].format(**sizes)}, trained from scratch"
+    encoder = str(setting("model.encoder")).removeprefix("tu-")
+    return f"a {DECODERS[architecture]} decoder on the encoder {encoder}, {_weights(setting)}"
+
+
+def _weights(setting: Setting) -> str:
+    weights = str(setting("model.encoder_weights"))
+    if weights == "none":
+        return "trained from scratch"
+    if weights == "imagenet":
+        return "pre-trained on ImageNet"
+    if weights.startswith("package:"):
+        return f"pre-trained (weights of the package {weights.removeprefix('package:')})"
+    return f"starting from the weights of {Path(weights).name}"
+
+
+def _channels(setting: Setting) -> str:
+    if setting("model.architecture") in NETWORKS:
+        return ""
+    return "grey was repeated over three channels and normalised as the encoder expects"
+
+
+def _augmentation(setting: Setting) -> str:
+    if not setting("augment.enabled"):
+        return "no augmentation was used"
+    changes = []
+    jitter: dict[float, list[str]] = {}
+    for name in ("brightness", "contrast"):
+        jitter.setdefault(setting(f"augment.{name}"), []).append(name)
+    for spread, names in jitter.items():
+        if spread:
+            span = f"{max(0.0, 1 - spread):g} to {1 + spread:g}"
+            changes.append(f"{join(names)} changed by a factor of {span}{' each' * len(names[1:])}")
+    scale, ratio = setting("augment.crop_scale"), setting("augment.crop_ratio")
+    if scale < 1 or ratio < 1:
+        changes.append(
+            f"a crop of {100 * scale:g} to 100 % of the area with an aspect ratio of {ratio:g} to "
+            f"{1 / ratio:.3g}"
+        )
+    for name, flip in (("horizontal", "left-right"), ("vertical", "top-bottom")):
+        if probability := setting(f"augment.{name}_flip"):
+            changes.append(f"a {flip} flip with probability {probability:g}")
+    if not changes:
+        return "no augmentation was used"
+    return f"training images were augmented anew in each epoch: {join(changes)}"
+
+
+def _length(setting: Setting) -> str:
+    epochs, patience = setting("training.epochs"), setting("training.patience")
+    if not patience:
+        return f"{epochs} epochs"
+    return f"at most {epochs} epochs, ended after {patience} without improvement"
+
+
+def _batch(setting: Setting) -> str:
+    batch, accumulate = setting("training.batch_size"), setting("training.accumulate")
+    return f"{batch} images{f', {accumulate} of them to a step' if accumulate > 1 else ''}"
+
+
+def _optimizer(setting: Setting) -> str:
+    name, decay = setting("optimizer.name"), setting("optimizer.weight_decay")
+    momentum = f" (Nesterov momentum {setting('optimizer.momentum'):g})" if name == "sgd" else ""
+    weight_decay = f" and weight decay {decay:g}" if decay else ""
+    rate = f"{setting('optimizer.lr'):g}"
+    return f"{OPTIMIZERS[name]}{momentum} at a learning rate of {rate}{weight_decay}"
+
+
+def _schedule(setting: Setting) -> str:
+    course = {"constant": "stayed constant", "cosine": "fell to zero along a cosine"}
+    warmup = setting("optimizer.warmup_epochs")
+    after = f" after a linear warm-up of {warmup:g} epoch{'s' * (warmup != 1)}" if warmup else ""
+    return course[setting("optimizer.schedule")] + after
+
+
+def _encoder_rate(setting: Setting) -> str:
+    factor = setting("optimizer.encoder_lr_factor")
+    has_encoder = setting("model.architecture") not in NETWORKS
+    return f"{factor:g} times that" if has_encoder and factor != 1 else ""
+
+
+def _loss(setting: Setting) -> str:
+    weights = {name: setting(f"loss.{name}") for name in LOSSES}
+    terms = {name: weight for name, weight in weights.items() if weight}
+    if set(terms.values()) == {1.0}:
+        listed = [LOSSES[name] for name in terms]
+    else:
+        listed = [f"{weight:g} times {LOSSES[name]}" for name, weight in terms.items()]
+    return f"the sum of {join(listed)}" if len(listed) > 1 else listed[0]
+
+
+def _extras(setting: Setting) -> str:
+    extras = []
+    if norm := setting("training.clip_norm"):
+        extras.append(f"gradients were clipped to a norm of {norm:g}")
+    if decay := setting("training.ema_decay"):
+        extras.append(f"an exponential moving average of the weights (decay {decay:g}) was used")
+    if setting("training.precision") == "bf16":
+        extras.append("the forward pass ran in bfloat16")
+    return join(extras)
+
+
+def _monitor(setting: Setting) -> str:
+    monitor: str = setting("training.monitor")
+    return MONITORS[monitor]
