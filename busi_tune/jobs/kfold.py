@@ -1,6 +1,7 @@
 """The cross-validation: models x repeats x folds as one list of trainings, and nested searches."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from busi_tune.command_line import DONE, SOME_FAILED, Options
@@ -8,6 +9,7 @@ from busi_tune.compared import resolve_models
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds
+from busi_tune.jobs.audit import audit_folds
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
@@ -42,6 +44,8 @@ def run_kfold(options: Options) -> int:
         open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
         open_searches(search, splits, images, run_dir) as searches,
     ):
+        naive = make_all_folds(replace(images, groups=images.names), config)
+        audit_folds(splits, naive, images, config, run_dir)
         trainings = place_folds(models, splits, images, run_dir)
 
         def placed() -> list[Training]:
