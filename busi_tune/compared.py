@@ -61,23 +61,32 @@ def resolve_search(config: Config, source: str = "kfold.search") -> Config | Non
     Raises:
         ValueError: its settings are wrong, or its values could not be set against test folds.
     """
-    settings = config.kfold.search
-    if not settings:
+    if not config.kfold.search:
         return None
-    assert not isinstance(settings, str)
-    resolved = _resolve(config, settings, source, (*MODEL_SECTIONS, "search"))
-    if "search.space" not in dotted(settings):
+    resolved = _resolve(config, config.kfold.search, source, (*MODEL_SECTIONS, "search"))
+    if "search.space" not in search_settings(config):
         raise ValueError(f"{source}: search.space is missing; name the settings to search")
     if resolved.training.monitor == "val_loss":
         raise ValueError(
             f"{source}: training.monitor is val_loss, which is not measured on test folds; search "
             "by val_dice or val_dice_tumour"
         )
+    if "training.threshold" in resolved.search.space:
+        raise ValueError(
+            f"{source}: search.space, training.threshold: all folds of a model are counted at one "
+            "threshold; set it under training (one tuned on the validation part is reported beside)"
+        )
     try:
         compile_space(resolved.search.space)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     return resolved
+
+
+def search_settings(config: Config) -> dict[str, Any]:
+    """Return the settings of `kfold.search` by their dotted names; empty where there is none."""
+    assert not isinstance(config.kfold.search, str)
+    return dotted(config.kfold.search)
 
 
 def _resolve(config: Config, settings: Any, source: str, sections: Sequence[str]) -> Config:

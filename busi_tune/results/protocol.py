@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from busi_tune import run_directory
+from busi_tune.compared import search_settings
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, join_hashes
 from busi_tune.data.splits import PARTS, Split, name_parts
@@ -112,6 +113,7 @@ def build_protocol(
     config = facts.config
     found = config.data.groups if config.data.groups in ("auto", "none") else "csv"
     own = [dotted(settings) for settings in config.kfold.models.values()]
+    own += [search_settings(config)] if config.kfold.search else []
     thresholds = {float(s.get("training.threshold", config.training.threshold)) for s in own}
     return {
         "version": 1,

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from busi_tune import run_directory
+from busi_tune.compared import NESTED, search_settings
 from busi_tune.config import Config
 from busi_tune.settings import dotted, flatten, override
 
@@ -34,8 +35,12 @@ class KfoldRun:
         return list(dict.fromkeys(self.folds["model"]))
 
     def setting(self, model: str, name: str) -> Any:
-        """A setting, by its dotted name, as the model had it."""
-        own = dotted(self.config.kfold.models.get(model, {}))
+        """A setting, by its dotted name, as the model had it; None where it was searched."""
+        if model == NESTED:
+            own = search_settings(self.config)
+            own |= dict.fromkeys(own["search.space"])
+        else:
+            own = dotted(self.config.kfold.models.get(model, {}))
         return own.get(name, flatten(self.config)[name])
 
 
