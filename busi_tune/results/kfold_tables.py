@@ -141,6 +141,7 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
             f"Means over the n test images of a training each. {describe_protocol(run)}",
             table.rename(columns=labels),
             tuple(measured.values())[1:],
+            keys=len(identity),
         ),
         Table(f"All folds together. {BOOTSTRAP} {describe_protocol(run)}", together),
     ]

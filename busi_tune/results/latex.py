@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 MAX_ROWS = 40
 """Rows of a table that fit a page together with its caption; longer ones are continued."""
+MAX_WIDTH = 100
+"""Characters of a table's line, shrunk to three quarters where the document is narrow."""
 
 # At its own size where it fits the line, shrunk to the line where it does not.
 _FIT = r"\resizebox{\ifdim\width>\linewidth \linewidth\else \width\fi}{!}{%"
@@ -23,7 +26,7 @@ _SPECIAL = str.maketrans({
 
 def escape(text: str) -> str:
     """Write plain text so that LaTeX prints it as it is; `--` stays two hyphens."""
-    return text.replace("--", "-\0-").translate(_SPECIAL).replace("\0", "{}")
+    return re.sub("-(?=-)", "-\0", text).translate(_SPECIAL).replace("\0", "{}")
 
 
 def to_paragraph(text: str) -> str:
@@ -37,31 +40,58 @@ def to_paragraph(text: str) -> str:
 
 
 def to_tables(
-    caption: str, label: str, rows: Sequence[Sequence[str]], numeric: Sequence[bool]
+    caption: str,
+    label: str,
+    rows: Sequence[Sequence[str]],
+    numeric: Sequence[bool],
+    num_keys: int,
 ) -> str:
     """Write a table as a float, or as several where it is longer than a page.
+
+    A table that is too wide is set in blocks of columns, one below the other.
 
     Args:
         caption: a Markdown paragraph.
         label: of the first float.
         rows: cells of plain text, the headings first.
         numeric: for each column, whether its cells stand to the right.
+        num_keys: leading columns that every block repeats.
     """
-    assert len(numeric) > 0
-    columns = "".join("r" if right else "l" for right in numeric)
-    heading, *body = [" & ".join(_cell(cell) for cell in row) + r" \\" for row in rows]
-    parts = [body[start : start + MAX_ROWS] for start in range(0, len(body), MAX_ROWS)] or [[]]
+    heading, *body = rows
+    blocks = _split_columns(rows, num_keys)
+    num_rows = max(1, MAX_ROWS // len(blocks))
+    parts = [body[start : start + num_rows] for start in range(0, len(body), num_rows)] or [[]]
     floats = []
     for number, part in enumerate(parts):
         captions = [rf"\caption{{{_inline(caption)}}}", rf"\label{{{label}}}"]
         if number:
-            captions = [rf"Table~\ref{{{label}}}, continued.\par\medskip"]
-        floats.append("\n".join([
-            r"\begin{table}[htbp]", r"\centering", r"\small", *captions, _FIT,
-            rf"\begin{{tabular}}{{{columns}}}", r"\toprule", heading, r"\midrule", *part,
-            r"\bottomrule", r"\end{tabular}}", r"\end{table}",
-        ]))  # fmt: skip
+            captions = [rf"Table~\ref{{{label}}}, continued.\par"]
+        tabulars = [_tabular([heading, *part], numeric, block) for block in blocks]
+        lines = [r"\begin{table}[htbp]", r"\centering", r"\small", *captions, *tabulars]
+        floats.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(floats)
+
+
+def _split_columns(rows: Sequence[Sequence[str]], num_keys: int) -> list[list[int]]:
+    """Share the columns evenly among as many blocks as their width needs, each with the keys."""
+    widths = [max(len(cell) for cell in column) + 2 for column in zip(*rows, strict=True)]
+    for_keys = sum(widths[:num_keys])
+    num_blocks, filled = 1, for_keys
+    for width in widths[num_keys:]:
+        if filled > for_keys and filled + width > MAX_WIDTH:
+            num_blocks, filled = num_blocks + 1, for_keys
+        filled += width
+    others = range(num_keys, len(widths))
+    ends = [round(number * len(others) / num_blocks) for number in range(num_blocks + 1)]
+    return [[*range(num_keys), *others[start:end]] for start, end in pairwise(ends)]
+
+
+def _tabular(rows: Sequence[Sequence[str]], numeric: Sequence[bool], columns: Sequence[int]) -> str:
+    alignment = "".join("r" if numeric[column] else "l" for column in columns)
+    heading, *body = [" & ".join(_cell(row[column]) for column in columns) + r" \\" for row in rows]
+    beginning = [r"\par\smallskip", _FIT, rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
+    ending = [r"\bottomrule", r"\end{tabular}}"]
+    return "\n".join([*beginning, heading, r"\midrule", *body, *ending])
 
 
 def _cell(text: str) -> str:
@@ -78,4 +108,5 @@ def _inline(text: str) -> str:
             written.append(rf"\textbf{{{escape(part[2:-2])}}}")
         else:
             written.append(escape(part))
-    return "".join(written)
+    # Names of many words would stand out of the line.
+    return "".join(written).replace(r"\_", r"\_\allowbreak{}")

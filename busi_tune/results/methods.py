@@ -186,18 +186,19 @@ def describe_implementation(run: KfoldRun, environment: Mapping[str, Any]) -> st
     packages = environment["packages"]
     versions = [f"{name} {packages[key]}" for key, name in LIBRARIES.items() if packages.get(key)]
     own, commit = packages.get("busi_tune"), environment.get("commit")
-    name = f"busi_tune{f' {own}' if own else ''}{f' (commit {commit})' if commit else ''}"
+    name = f"busi_tune{f' {own}' if own else ''}{f' (commit {commit[:12]})' if commit else ''}"
     devices = sorted(run.folds["device"].dropna().unique())
     listed = join(["the CPU" if device == "cpu" else device for device in devices])
     workers = sorted({int(number) for number in run.folds["num_workers"].dropna()})
     counts = join([f"{number} worker{'s' * (number > 1)}" for number in workers])
+    repeated = run.config.kfold.num_repeats > 1
     hours = run.folds["seconds"].sum() / 3600
     return (
         f"The runs were made with {name} on Python {environment['python']}, {join(versions)}. "
         f"Each training ran on {listed} with {counts}; the machine had {environment['cpus']} CPU "
         f"cores ({environment['processor']}). The {len(run.folds)} trainings took {hours:.1f} "
-        f"hours in all. Splits, initial weights, order and augmentation derive from seed {run.config.seed}"
-        f"{', one more in each repeat' if run.config.kfold.num_repeats > 1 else ''}."
+        "hours in all. Splits, initial weights, order and augmentation derive from seed "
+        f"{run.config.seed}{', one more in each repeat' if repeated else ''}."
     )
 
 

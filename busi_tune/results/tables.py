@@ -27,6 +27,8 @@ class Table:
     rows: pd.DataFrame
     scores: tuple[str, ...] = ()
     """Columns that are scores in [0, 1]."""
+    keys: int = 1
+    """Leading columns that name a row, repeated where a wide table is split."""
 
     def numeric(self) -> list[bool]:
         """For each column, whether it holds numbers, which stand to the right."""
@@ -64,7 +66,8 @@ def write_page(folder: Path, name: str, title: str, sections: Sequence[str | Tab
         number += 1
         markdown += [f"**Table {number}.** {section.caption}", to_markdown(section)]
         label = f"tab:{name}-{number}"
-        latex.append(to_tables(section.caption, label, section.cells(), section.numeric()))
+        cells, numeric = section.cells(), section.numeric()
+        latex.append(to_tables(section.caption, label, cells, numeric, section.keys))
     write_atomic(folder / f"{name}.md", "\n\n".join(markdown) + "\n")
     write_atomic(folder / f"{name}.tex", "\n\n".join(latex) + "\n")
 

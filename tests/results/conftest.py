@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 
 from busi_tune import run_directory
@@ -91,8 +92,9 @@ def write_kfold_run(
             epoch_tables.append(curve.assign(**identity))
             fold_rows.append({
                 **identity, "chosen_here": model == "smp_unet", "status": "finished",
-                "num_workers": 1, "device": "cpu", "epochs": len(curve), "best_epoch": len(curve) - 1,
-                "seconds": 12.5 + fold, "num_parameters": 1_534_083, "converged": fold != 1,
+                "num_workers": 1, "device": "cpu", "epochs": len(curve),
+                "best_epoch": len(curve) - 1, "seconds": 12.5 + fold,
+                "num_parameters": 1_534_083, "converged": fold != 1,
                 **table[list(METRICS)].mean(), "num_test": len(table),
                 "dice_tumour": table.loc[table["tp"] + table["fn"] > 0, "dice"].mean(),
             })  # fmt: skip
@@ -189,3 +191,9 @@ def kfold_run(tmp_path: Path, images: ImageSet) -> Path:
 @pytest.fixture
 def search_run(tmp_path: Path, images: ImageSet) -> Path:
     return write_search_run(tmp_path / "search", images)
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build figures but spare the second that it takes to render each."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(b"blank"))

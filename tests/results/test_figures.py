@@ -22,12 +22,6 @@ KFOLD_SHEETS = {"overlays-unet", "overlays-report_cnn", "sheet-unet", "sheet-rep
 SEARCH_VECTOR = {"history", "leaders", "curves-best"}
 
 
-@pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build figures but spare the second that it takes to render each."""
-    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(b"blank"))
-
-
 def names(folder: Path, ending: str) -> set[str]:
     return {path.stem for path in (folder / "figures").glob(f"*.{ending}")}
 

@@ -193,7 +193,7 @@ def test_a_page_is_written_as_markdown_and_latex_from_one_source(tmp_path: Path)
     )
     latex = (tmp_path / "page.tex").read_text()
     for written in (
-        "% A page\n", r"\paragraph{Results \& more}", r"5 \% of \texttt{a\_b}.",
+        "% A page\n", r"\paragraph{Results \& more}", r"5 \% of \texttt{a\_\allowbreak{}b}.",
         r"\caption{By n = 3 images.}", r"\label{tab:page-1}", r"\begin{tabular}{lrrl}",
         r"Model & Dice & n & Interval \\", r"a\_b & 0.500 & 1,234 & {[}0, 1] \\",
     ):  # fmt: skip
