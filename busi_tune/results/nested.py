@@ -12,6 +12,7 @@ import pandas as pd
 from busi_tune import run_directory
 from busi_tune.compared import NESTED, search_settings
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
+from busi_tune.results.kfold_tables import EMPTY_RULE
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.tables import Table, format_interval, format_score, write_csv, write_page
 from busi_tune.run_directory import read_json
@@ -80,8 +81,7 @@ def write_nested(run: KfoldRun) -> None:
         "The winner of the search inside each outer training set. Inner: the value by which it was "
         f"chosen, the mean Dice over the validation {what} at training size in its best epoch. "
         f"Outer: the same mean over the n test {what} of the fold, looked at once, by the winner "
-        "trained again under the same seed. An empty prediction for an image without lesion scores 1; an empty mask against "
-        "one that is not scores 0."
+        f"trained again under the same seed. {EMPTY_RULE}"
     )
     sections: list[str | Table] = [
         "Both values are counted at training size, so that like is compared with like; the tables "
