@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,15 +74,68 @@ def bootstrap_means(
         Means (num_resamples, M).
     """
     names = np.arange(len(values)) if groups is None else np.asarray(groups)
-    _, members = np.unique(names, return_inverse=True)
-    sizes = np.bincount(members)
-    sums = np.zeros((len(sizes), values.shape[1]))
-    np.add.at(sums, members, values)
-    drawn = np.random.default_rng(seed).integers(len(sizes), size=(num_resamples, len(sizes)))
-    drawn += np.arange(num_resamples)[:, None] * len(sizes)
-    weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-    means: Floats = (weights @ sums) / (weights @ sizes)[:, None]
+    sums = _resample_sums(
+        np.column_stack([values, np.ones(len(values))]), names, num_resamples, seed
+    )
+    means: Floats = sums[:, :-1] / sums[:, -1:]
     return means
+
+
+def difference_of_means(
+    values: npt.ArrayLike,
+    is_first: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Compare the means of two sets of images, of which a group may have some in either.
+
+    Args:
+        values: (N,), of both sets.
+        is_first: (N,), whether the image is of the first set; both need some.
+        groups: (N,) names.
+        num_resamples: bootstrap samples behind the interval.
+        seed: seed of the resampling.
+
+    Returns:
+        The mean of the first minus that of the second and its 95 % interval over whole groups;
+        resamples that lack one of the sets are left out.
+    """
+    scores, first = np.asarray(values, dtype=np.float64), np.asarray(is_first, dtype=np.float64)
+    parts = np.column_stack([scores * first, scores * (1 - first), first, 1 - first])
+    sums = _resample_sums(parts, np.asarray(groups), num_resamples, seed)
+    sums = sums[(sums[:, 2:] > 0).all(axis=1)]
+    differences = sums[:, 0] / sums[:, 2] - sums[:, 1] / sums[:, 3]
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    seen = parts.sum(axis=0)
+    return float(seen[0] / seen[2] - seen[1] / seen[3]), float(low), float(high)
+
+
+def _resample_sums(
+    values: Floats, names: npt.NDArray[Any], num_resamples: int, seed: int
+) -> Floats:
+    """Draw whole groups with replacement, as many as there are, and sum their rows up.
+
+    Args:
+        values: (N, M).
+        names: (N,), the group of each row.
+        num_resamples: samples to draw.
+        seed: seed of the draw.
+
+    Returns:
+        Sums (num_resamples, M).
+    """
+    _, members = np.unique(names, return_inverse=True)
+    num_groups = int(members.max()) + 1
+    by_group = np.zeros((num_groups, values.shape[1]))
+    np.add.at(by_group, members, values)
+    drawn = np.random.default_rng(seed).integers(num_groups, size=(num_resamples, num_groups))
+    drawn += np.arange(num_resamples)[:, None] * num_groups
+    weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+    sums: Floats = weights @ by_group
+    return sums
 
 
 def wilson(successes: float, num_images: int, level: float = LEVEL) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from busi_tune.statistics.intervals import bootstrap_means, summarise, wilson
+from busi_tune.statistics.intervals import bootstrap_means, difference_of_means, summarise, wilson
 
 
 def test_mean_and_sd_are_those_over_images() -> None:
@@ -72,6 +72,31 @@ def test_one_image_has_a_mean_and_no_spread() -> None:
     (summary,) = summarise([[0.5]])
     assert (summary.mean, summary.low, summary.high) == (0.5, 0.5, 0.5)
     assert math.isnan(summary.sd)
+
+
+def test_difference_of_two_sets_is_that_of_their_means() -> None:
+    generator = np.random.default_rng(0)
+    values, first = generator.random(200), generator.random(200) < 0.3
+    mean, low, high = difference_of_means(values, first, np.arange(200))
+    assert mean == pytest.approx(values[first].mean() - values[~first].mean())
+    variances = (values[part].var(ddof=1) / part.sum() for part in (first, ~first))
+    half = 1.96 * math.sqrt(sum(variances))
+    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.1 * half)
+
+
+def test_groups_with_an_image_in_both_sets_are_drawn_as_pairs() -> None:
+    # Each pair differs by 0.1, whatever its level: no resample can differ otherwise.
+    levels = np.random.default_rng(0).normal(size=40)
+    values = np.concatenate([levels + 0.1, levels])
+    first, groups = np.repeat([True, False], 40), np.tile(np.arange(40), 2)
+    assert difference_of_means(values, first, groups) == pytest.approx((0.1, 0.1, 0.1))
+    apart = difference_of_means(values, first, np.arange(80))
+    assert apart[1] < -0.1 < 0.3 < apart[2]
+
+
+def test_resamples_without_one_of_the_sets_are_left_out() -> None:
+    mean, low, high = difference_of_means([1.0, 0.0], [True, False], ["a", "b"])
+    assert (mean, low, high) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("successes", "number"), [(0, 10), (3, 10), (10, 10), (85, 120), (1, 1)])
