@@ -7,6 +7,7 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.results.read import KfoldRun
+from busi_tune.results.repeats import average_repeats
 from busi_tune.results.tables import (
     Table,
     format_interval,
@@ -15,7 +16,7 @@ from busi_tune.results.tables import (
     write_csv,
     write_page,
 )
-from busi_tune.statistics.intervals import NUM_RESAMPLES, summarise
+from busi_tune.statistics.intervals import NUM_RESAMPLES, summarise, wilson
 
 SCORES = {
     "dice": "Dice",
@@ -57,19 +58,21 @@ def models_table(run: KfoldRun) -> pd.DataFrame:
     Returns:
         Three rows per model, for its tumour images, all images and normal ones (those with an
         empty mask), with mean, sd and interval of each score; for normal images of `false_lesion`,
-        whether a lesion was predicted. Cost is per training: the mean where trainings differ.
+        whether a lesion was predicted. An image counts once, averaged over its repeats. Cost is
+        per training: the mean where trainings differ.
     """
     rows = []
     for model in run.models:
         images = run.images[run.images["model"] == model]
         images = images.assign(false_lesion=images["fp"] > 0)
+        images = average_repeats(images, [*SCORES, "false_lesion"])
         cost = _cost(run.folds[run.folds["model"] == model])
-        for name, chosen, scores in (
-            ("tumour", images[images["has_lesion"]], list(SCORES)),
-            ("all", images, list(SCORES)),
-            ("normal", images[~images["has_lesion"]], ["false_lesion"]),
+        for name, summaries in (
+            ("tumour", _summaries(images[images["has_lesion"]], list(SCORES))),
+            ("all", _summaries(images, list(SCORES))),
+            ("normal", summarise_false_lesions(images[~images["has_lesion"]])),
         ):
-            rows.append({"model": model, "images": name, **_summaries(chosen, scores), **cost})
+            rows.append({"model": model, "images": name, **summaries, **cost})
     order = ["model", "images", "num_images"]
     order += [f"{score}_{part}" for score in [*SCORES, "false_lesion"] for part in STATISTICS]
     return pd.DataFrame(rows).reindex(columns=[*order, *COST, "num_converged", "chosen_here"])
@@ -102,6 +105,17 @@ def _summaries(images: pd.DataFrame, scores: list[str]) -> dict[str, float]:
     for score, summary in zip(scores, summaries, strict=True):
         row |= {f"{score}_{part}": getattr(summary, part) for part in STATISTICS}
     return row
+
+
+def summarise_false_lesions(images: pd.DataFrame) -> dict[str, float]:
+    """Summarise the share of images with a false lesion, with Wilson's interval.
+
+    Args:
+        images: a row per normal image, `false_lesion` averaged over its repeats.
+    """
+    row = _summaries(images, ["false_lesion"])
+    low, high = wilson(images["false_lesion"].sum(), len(images))
+    return row | {"false_lesion_low": low, "false_lesion_high": high}
 
 
 def _cost(folds: pd.DataFrame) -> dict[str, object]:
@@ -172,7 +186,8 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
     sections += [
         Table(
             "Normal images: share of the images without lesion in which at least one pixel was "
-            f"predicted as lesion, with the interval of the same kind. {protocol}",
+            "predicted as lesion, with Wilson's 95 % interval, which takes images as independent; "
+            f"each is averaged over its repeats. {protocol}",
             pd.DataFrame(normal),
         ),
         Table(

@@ -51,8 +51,10 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         curves,
         kfold_tables,
         methods,
+        pairs,
         report_protocol,
         search_tables,
+        subgroups,
     )
     from busi_tune.results.read import SearchRun
 
@@ -61,6 +63,8 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         curves.write_search_curves(run)
         return
     kfold_tables.write_kfold_tables(run)
+    pairs.write_pairs(run)
+    subgroups.write_subgroups(run)
     report_protocol.write_report_protocol(run)
     methods.write_methods(run)
     curves.write_model_curves(run)
