@@ -5,7 +5,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from busi_tune.run_directory import locked
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "1"  # of the stored files and of the resizing; another one is never read
+_FORMAT = "2"  # of the stored files and of the resizing; another one is never read
 _WAIT_SECONDS = 600.0
 
 
@@ -46,15 +46,31 @@ class ImageSet:
     """uint8, the original-size masks as bits, one after the other."""
     offsets: np.ndarray
     """int64 (N + 1,), where each packed mask begins and ends."""
+    several: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 (M,), positions of the images with several mask files, ascending."""
+    packed_firsts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    """uint8, the first of their masks as bits, packed as `packed_masks`."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def original_mask(self, index: int) -> np.ndarray:
         """The union of an image's masks at its own size, bool (H, W)."""
+        return self._unpack(index, self.packed_masks, int(self.offsets[index]))
+
+    def first_mask(self, index: int) -> np.ndarray:
+        """The first of an image's mask files alone, by name, bool (H, W)."""
+        position = int(np.searchsorted(self.several, index))
+        if position == len(self.several) or self.several[position] != index:
+            return self.original_mask(index)
+        lengths = np.diff(self.offsets)[self.several[:position]]
+        return self._unpack(index, self.packed_firsts, int(lengths.sum()))
+
+    def _unpack(self, index: int, packed: np.ndarray, start: int) -> np.ndarray:
         height, width = (int(side) for side in self.sizes[index])
-        packed = self.packed_masks[self.offsets[index] : self.offsets[index + 1]]
-        return np.unpackbits(packed, count=height * width).reshape(height, width).astype(bool)
+        count = height * width
+        bits = np.unpackbits(packed[start : start + -(-count // 8)], count=count)
+        return bits.reshape(height, width).astype(bool)
 
 
 def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSet:

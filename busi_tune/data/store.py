@@ -20,7 +20,7 @@ from busi_tune.run_directory import write_json
 logger = logging.getLogger(__name__)
 
 _META = "meta.json"
-_ARRAYS = ("images", "masks", "sizes", "packed_masks", "offsets")
+_ARRAYS = ("images", "masks", "sizes", "packed_masks", "offsets", "several", "packed_firsts")
 _FILES = (_META, *(f"{name}.npy" for name in _ARRAYS))
 _CHECKSUMS = "checksums.json"
 
@@ -69,8 +69,17 @@ def store(
     np.save(folder / "sizes.npy", sizes)
     np.save(folder / "packed_masks.npy", np.concatenate(packed))
     np.save(folder / "offsets.npy", np.cumsum([0, *(part.size for part in packed)], dtype=np.int64))
+    _store_firsts(folder, samples)
     write_json(folder / _META, outcome)
     write_json(folder / _CHECKSUMS, {name: _checksum(folder / name) for name in _FILES})
+
+
+def _store_firsts(folder: Path, samples: Sequence[Sample]) -> None:
+    """Keep the first mask of the images that have several: few, so that they may be read twice."""
+    several = [index for index, sample in enumerate(samples) if len(sample.mask_paths) > 1]
+    firsts = [np.packbits(read_mask(samples[index].mask_paths[:1])) for index in several]
+    np.save(folder / "several.npy", np.array(several, dtype=np.int64))
+    np.save(folder / "packed_firsts.npy", np.concatenate([np.zeros(0, dtype=np.uint8), *firsts]))
 
 
 def _decode(sample: Sample, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ Probabilities are resized to the image's own size, rounded to 8 bits and then th
 the saved maps give exactly the counts of the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,37 @@ from torch.nn.functional import interpolate
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
+from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
+from busi_tune.evaluation.operating_point import (
+    THRESHOLDS,
+    Levels,
+    Mask,
+    OperatingPoint,
+    choose_operating_point,
+    counts_at,
+    counts_by_threshold,
+    counts_everywhere,
+    pick,
+)
+from busi_tune.evaluation.shape import irregularity
+from busi_tune.evaluation.surface import SURFACE_SCORES, surface_scores
 
 Row = dict[str, object]
+
+IDENTITY = ("image", "label", "group")
+DICE_COLUMNS = tuple(f"dice_{threshold:.2f}" for threshold in THRESHOLDS)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network made of some images."""
+
+    images: pd.DataFrame
+    """A row per image: counts and scores."""
+    thresholds: pd.DataFrame
+    """A row per image: Dice at each of `THRESHOLDS`, all components kept."""
+    point: OperatingPoint
+    """The operating point of the columns that end in `_tuned`."""
 
 
 def evaluate(
@@ -30,8 +60,9 @@ def evaluate(
     *,
     threshold: float,
     batch_size: int,
+    point: OperatingPoint | None = None,
     predictions: Path | None = None,
-) -> pd.DataFrame:
+) -> Evaluation:
     """Evaluate a network on some images.
 
     Args:
@@ -40,72 +71,107 @@ def evaluate(
         indices: positions in the set.
         threshold: probability from which a pixel is lesion.
         batch_size: images per forward pass.
+        point: operating point of the tuned counts; None chooses it on these very images, of
+            which there must then be one.
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
 
     Returns:
-        A row per image in the order of `indices`: image, label, group, height, width, counts and
-        metrics in original pixels, and the counts at training size with the ending `_resized`.
+        Rows in the order of `indices`: image, label, group, height, width, counts and metrics in
+        original pixels, counts at training size with the ending `_resized`, HD95 and NSD, the
+        true mask's irregularity, counts against the first mask file alone (`_first`) and at the
+        operating point (`_tuned`).
     """
+    rows: list[Row] = []
+    tuned, by_threshold = [], []
+    positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+    for index, probability, resized in _predict(
+        model, device_images, positions, batch_size, threshold
+    ):
+        truth = images.original_mask(index)
+        levels = _original_levels(probability, truth.shape)
+        if predictions is not None:
+            _save_map(predictions / f"{images.names[index]}.png", levels)
+        row = _score(levels, truth, images.first_mask(index), threshold)
+        rows.append(_describe(images, index) | row | _named(resized, "_resized"))
+        by_threshold.append(counts_by_threshold(levels, truth))
+        tuned.append(counts_at(levels, truth, point) if point else counts_everywhere(levels, truth))
+    if point is None:
+        everywhere = np.stack(tuned)
+        point = choose_operating_point(everywhere)
+        tuned = list(pick(everywhere, point))
+    return Evaluation(_image_table(rows, tuned), _threshold_table(rows, by_threshold), point)
+
+
+def _predict(
+    model: nn.Module,
+    device_images: DeviceImages,
+    positions: Tensor,
+    batch_size: int,
+    threshold: float,
+) -> Iterator[tuple[int, Tensor, list[int]]]:
+    """Give each image's position, probabilities (1, S, S) and counts at training size."""
     was_training = model.training
     model.eval()
-    rows: list[Row] = []
-    positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
     for start in range(0, len(positions), batch_size):
         batch = positions[start : start + batch_size]
         inputs, masks = device_images.gather(batch)
         with torch.inference_mode():
             probabilities = torch.sigmoid(model(inputs).float())
         resized = count_pixels(is_lesion(quantise(probabilities), threshold), masks).tolist()
-        for index, probability, counts in zip(batch.tolist(), probabilities, resized, strict=True):
-            row = _evaluate_image(images, index, probability, threshold, predictions)
-            rows.append(row | _named(counts, "_resized"))
+        yield from zip(batch.tolist(), probabilities, resized, strict=True)
     model.train(was_training)
-    return _with_metrics(rows)
 
 
-def quantise(probabilities: Tensor) -> Tensor:
-    """Round probabilities in [0, 1] to the grey levels 0 to 255 of an 8-bit image."""
-    return (probabilities * 255).round().to(torch.uint8)
-
-
-def threshold_level(threshold: float) -> int:
-    """Return the lowest grey level that is lesion.
-
-    At 0.5 it is 128, and `level >= 128` is exactly `p >= 0.5`, since 127.5 rounds to the even 128.
-    Other thresholds are met to half a level, 0.002. Level 0 is never lesion.
-    """
-    return max(1, round(255 * threshold))
-
-
-def is_lesion(levels: Tensor, threshold: float) -> Tensor:
-    """Threshold a map of grey levels; bool of the same shape."""
-    return levels >= threshold_level(threshold)
-
-
-def _evaluate_image(
-    images: ImageSet, index: int, probability: Tensor, threshold: float, folder: Path | None
-) -> Row:
-    height, width = (int(side) for side in images.sizes[index])
+def _original_levels(probability: Tensor, size: tuple[int, ...]) -> Levels:
     # Bilinear weights sum to 1 only up to rounding; the clamp keeps 255 from wrapping to 0.
-    full = interpolate(probability[None], size=(height, width), mode="bilinear").clamp(0, 1)
-    levels = quantise(full)
-    truth = torch.from_numpy(images.original_mask(index)).to(levels.device)
-    counts = count_pixels(is_lesion(levels, threshold), truth[None, None])[0].tolist()
-    name = images.names[index]
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(levels[0, 0].cpu().numpy()).save(folder / f"{name}.png")
-    row: Row = {"image": name, "label": images.labels[index], "group": images.groups[index]}
-    return row | {"height": height, "width": width} | _named(counts)
+    full = interpolate(probability[None], size=size, mode="bilinear").clamp(0, 1)
+    levels: Levels = quantise(full)[0, 0].cpu().numpy()
+    return levels
+
+
+def _save_map(path: Path, levels: Levels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels).save(path)
+
+
+def _describe(images: ImageSet, index: int) -> Row:
+    height, width = (int(side) for side in images.sizes[index])
+    row: Row = {name: getattr(images, f"{name}s")[index] for name in ("label", "group")}
+    return {"image": images.names[index], **row, "height": height, "width": width}
+
+
+def _score(levels: Levels, truth: Mask, first: Mask, threshold: float) -> Row:
+    """Score a map in original pixels against the union of masks, and count against the first."""
+    lesion = levels >= threshold_level(threshold)
+    row: Row = {"irregularity": irregularity(truth), **surface_scores(lesion, truth)}
+    for ending, mask in (("", truth), ("_first", first)):
+        pair = (torch.from_numpy(side)[None, None] for side in (lesion, mask))
+        row |= _named(count_pixels(*pair)[0].tolist(), ending)
+    return row
 
 
 def _named(counts: Sequence[int], ending: str = "") -> Row:
     return {f"{name}{ending}": count for name, count in zip(COUNTS, counts, strict=True)}
 
 
-def _with_metrics(rows: Sequence[Row]) -> pd.DataFrame:
-    columns = ["image", "label", "group", "height", "width", *COUNTS]
-    resized = [f"{name}_resized" for name in COUNTS]
-    table = pd.DataFrame(rows, columns=[*columns, *resized])
+def _image_table(rows: Sequence[Row], tuned: Sequence[npt.NDArray[np.int64]]) -> pd.DataFrame:
+    columns = [*IDENTITY, "height", "width", *COUNTS]
+    resized, first, at_point = (
+        [f"{name}_{ending}" for name in COUNTS] for ending in ("resized", "first", "tuned")
+    )
+    full = [
+        row | _named(counts.tolist(), "_tuned") for row, counts in zip(rows, tuned, strict=True)
+    ]
+    further = [*resized, *SURFACE_SCORES, "irregularity", *first, *at_point]
+    table = pd.DataFrame(full, columns=[*columns, *further])
     metrics = compute_metrics(table[list(COUNTS)].to_numpy())
-    return table.assign(**metrics)[[*columns, *METRICS, *resized]]
+    return table.assign(**metrics)[[*columns, *METRICS, *further]]
+
+
+def _threshold_table(
+    rows: Sequence[Row], by_threshold: Sequence[npt.NDArray[np.int64]]
+) -> pd.DataFrame:
+    counts = np.array(by_threshold).reshape(-1, 4)
+    dice = compute_metrics(counts)["dice"].reshape(len(rows), len(THRESHOLDS))
+    table = pd.DataFrame(rows, columns=list(IDENTITY))
+    return table.assign(**dict(zip(DICE_COLUMNS, dice.T, strict=True)))

@@ -18,6 +18,7 @@ def gather_run(run_dir: Path, trainings: Sequence[Training]) -> None:
     gather_folds(run_dir, trainings)
     gather_epochs(run_dir, trainings)
     gather_images(run_dir, trainings)
+    gather_thresholds(run_dir, trainings)
     gather_predictions(run_dir, trainings)
 
 
@@ -29,6 +30,15 @@ def gather_epochs(run_dir: Path, trainings: Sequence[Training]) -> None:
 def gather_images(run_dir: Path, trainings: Sequence[Training]) -> None:
     """Write images.csv: a row per image and finished training, under its identity."""
     _gather(run_dir / run_directory.IMAGES, run_directory.IMAGES, trainings)
+
+
+def gather_thresholds(run_dir: Path, trainings: Sequence[Training]) -> None:
+    """Write thresholds.csv: Dice over the threshold of every image and finished training.
+
+    Trainings of earlier versions have none; then there is no file.
+    """
+    if any((training.folder / run_directory.THRESHOLDS).exists() for training in trainings):
+        _gather(run_dir / run_directory.THRESHOLDS, run_directory.THRESHOLDS, trainings)
 
 
 def gather_folds(run_dir: Path, trainings: Sequence[Training]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
-from busi_tune.evaluation.evaluate import threshold_level
+from busi_tune.evaluation.levels import threshold_level
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.style import (
     PREDICTION,

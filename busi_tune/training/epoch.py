@@ -14,7 +14,7 @@ from busi_tune.config import Config
 from busi_tune.data.augment import augment, draw_parameters
 from busi_tune.data.batches import DeviceImages, epoch_order, split_batches
 from busi_tune.evaluation.counts import METRICS, compute_metrics, count_pixels
-from busi_tune.evaluation.evaluate import is_lesion, quantise
+from busi_tune.evaluation.levels import is_lesion, quantise
 from busi_tune.training.learner import Learner
 from busi_tune.training.losses import compute_loss
 from busi_tune.training.ranks import share, sum_over_ranks

@@ -107,15 +107,16 @@ class _Training:
         """Train to the end, then evaluate, then write the result."""
         self._resume()
         status = self._run_epochs()
+        point = None
         if rank() == 0 and status != "pruned":
             model = self.learner.evaluated
             best = load_checkpoint(self.folder / run_directory.BEST_CHECKPOINT, self.device)
             model.load_state_dict(best["model"])
-            evaluate_parts(
+            point = evaluate_parts(
                 model, self.images, self.device_images, self.split, self.config, self.folder
             )
         result = summarise(
-            status, self.rows, self._seconds(), self.config, self.learner.model, self.device
+            status, self.rows, self._seconds(), self.config, self.learner.model, self.device, point
         )
         if rank() == 0:
             write_json(self.folder / run_directory.RESULT, dataclasses.asdict(result))

@@ -14,6 +14,7 @@ from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.evaluation.evaluate import evaluate
+from busi_tune.evaluation.operating_point import OperatingPoint
 from busi_tune.models import num_parameters
 from busi_tune.run_directory import read_json, write_atomic
 from busi_tune.training.epoch import autocast
@@ -43,6 +44,11 @@ class FitResult:
     device: str
     converged: bool
     """False where the curve still rises, see `history.is_converged`."""
+    tuned_threshold: float | None = None
+    """Chosen on the validation part, as is the next; None where nothing was evaluated, and in
+    results of earlier versions."""
+    tuned_component_px: int | None = None
+    """Smallest component kept, pixels of the original image."""
 
 
 def summarise(
@@ -52,8 +58,9 @@ def summarise(
     config: Config,
     model: nn.Module,
     device: torch.device,
+    point: OperatingPoint | None,
 ) -> FitResult:
-    """Sum a training up from its epochs."""
+    """Sum a training up from its epochs and the operating point chosen after them."""
     monitor, patience = config.training.monitor, config.training.patience
     best = best_epoch(rows, monitor)
     return FitResult(
@@ -68,6 +75,8 @@ def summarise(
         num_workers=num_ranks(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         converged=is_converged(rows, monitor, patience),
+        tuned_threshold=point.threshold if point else None,
+        tuned_component_px=point.component_px if point else None,
     )
 
 
@@ -84,26 +93,38 @@ def evaluate_parts(
     split: Split,
     config: Config,
     folder: Path,
-) -> None:
-    """Evaluate validation and test part in original pixels: images.csv and the test's maps.
+) -> OperatingPoint:
+    """Evaluate the validation part and then the test part, in original pixels.
 
-    A search keeps its test part closed and passes an empty one.
+    The operating point is chosen on the validation part before the test part is looked at. Writes
+    images.csv, thresholds.csv and the test's maps. A search keeps its test part closed and passes
+    an empty one.
+
+    Returns:
+        The operating point.
     """
-    predictions = {"validation": None, "test": folder / run_directory.PREDICTIONS}
-    tables = []
-    for part, maps in predictions.items():
+    point = None
+    tables: dict[str, list[pd.DataFrame]] = {run_directory.IMAGES: [], run_directory.THRESHOLDS: []}
+    for part, maps in (("validation", None), ("test", folder / run_directory.PREDICTIONS)):
         if len(getattr(split, part)) == 0:
             continue
         with autocast(device_images.device, config):
-            table = evaluate(
+            evaluation = evaluate(
                 model,
                 images,
                 device_images,
                 getattr(split, part),
                 threshold=config.training.threshold,
                 batch_size=config.training.evaluation_batch_size,
+                point=point,
                 predictions=maps,
             )
-        table.insert(1, "part", part)
-        tables.append(table)
-    write_atomic(folder / run_directory.IMAGES, pd.concat(tables).to_csv(index=False))
+        point = evaluation.point
+        evaluation.images.insert(1, "part", part)
+        evaluation.thresholds.insert(3, "part", part)
+        tables[run_directory.IMAGES].append(evaluation.images)
+        tables[run_directory.THRESHOLDS].append(evaluation.thresholds)
+    for name, parts in tables.items():
+        write_atomic(folder / name, pd.concat(parts).to_csv(index=False))
+    assert point is not None
+    return point

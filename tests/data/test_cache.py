@@ -60,6 +60,27 @@ def test_images_are_stretched_and_masks_kept_at_both_sizes(
         assert abs(images.masks[index].mean() - mask.mean()) < 0.01
 
 
+def test_the_first_of_several_masks_is_kept_apart(config: DataConfig, busi_root: Path) -> None:
+    second = np.zeros((24, 32), dtype=bool)
+    second[18:22, 3:9] = True
+    for name in ("benign/benign (1)", "malignant/malignant (2)"):
+        Image.fromarray(second).save(busi_root / f"{name}_mask_1.png")
+    for _start in ("cold", "warm"):
+        images = load_images(config)
+        assert [images.names[index] for index in images.several] == ["benign (1)", "malignant (2)"]
+        for index, sample in enumerate(find_samples(busi_root)):
+            first, union = images.first_mask(index), images.original_mask(index)
+            assert np.array_equal(first, read_mask(sample.mask_paths[:1]))
+            assert np.array_equal(union, first | second if index in (0, 3) else first)
+
+
+def test_without_second_masks_every_first_mask_is_the_only_one(config: DataConfig) -> None:
+    images = load_images(config)
+    assert len(images.several) == len(images.packed_firsts) == 0
+    for index in range(len(images)):
+        assert np.array_equal(images.first_mask(index), images.original_mask(index))
+
+
 def test_a_checkerboard_is_averaged_not_sampled(config: DataConfig, busi_root: Path) -> None:
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
     Image.fromarray(board).save(busi_root / BENIGN)

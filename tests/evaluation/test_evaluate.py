@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,14 @@ from torch import nn
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics
-from busi_tune.evaluation.evaluate import evaluate, is_lesion, quantise, threshold_level
+from busi_tune.evaluation.evaluate import DICE_COLUMNS, Evaluation, evaluate
+from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
+from busi_tune.evaluation.operating_point import OperatingPoint, counts_at
+from busi_tune.evaluation.shape import irregularity
+from busi_tune.evaluation.surface import surface_scores
 
 SIZE = 16
+POINT = OperatingPoint(0.3, 50)
 SIZES = [(20, 31), (16, 16), (9, 40), (33, 18)]
 
 
@@ -23,6 +29,7 @@ def make_images() -> ImageSet:
     originals = [generator.random(size) < 0.4 for size in SIZES]
     originals[1][:] = False
     packed = [np.packbits(mask) for mask in originals]
+    first = originals[3] & (np.arange(SIZES[3][1]) < 9)
     return ImageSet(
         names=tuple(f"image {index}" for index in range(len(SIZES))),
         labels=("benign", "normal", "malignant", "benign"),
@@ -34,6 +41,8 @@ def make_images() -> ImageSet:
         sizes=np.array(SIZES, dtype=np.int32),
         packed_masks=np.concatenate(packed),
         offsets=np.cumsum([0, *map(len, packed)], dtype=np.int64),
+        several=np.array([3]),
+        packed_firsts=np.packbits(first),
     )
 
 
@@ -53,24 +62,40 @@ def setting() -> Setting:
     return Setting(images, DeviceImages(images, torch.device("cpu")), model)
 
 
-def run(
+def run_all(
     setting: Setting,
     indices: Sequence[int] = (0, 1, 2, 3),
     threshold: float = 0.5,
     batch_size: int = 3,
+    point: OperatingPoint | None = POINT,
     predictions: Path | None = None,
-) -> pd.DataFrame:
+) -> Evaluation:
     return evaluate(
         setting.model, setting.images, setting.device_images, indices,
-        threshold=threshold, batch_size=batch_size, predictions=predictions,
+        threshold=threshold, batch_size=batch_size, point=point, predictions=predictions,
     )  # fmt: skip
+
+
+def run(setting: Setting, **options: Any) -> pd.DataFrame:
+    return run_all(setting, **options).images
+
+
+def read_maps(folder: Path, table: pd.DataFrame) -> list[np.ndarray]:
+    maps = []
+    for name in table["image"]:
+        with Image.open(folder / f"{name}.png") as image:
+            maps.append(np.asarray(image))
+    return maps
 
 
 def test_table_has_a_row_per_image_in_the_order_asked(setting: Setting) -> None:
     table = run(setting, indices=[2, 0])
     resized = [f"{name}_resized" for name in COUNTS]
     assert list(table.columns) == [
-        "image", "label", "group", "height", "width", *COUNTS, *METRICS, *resized
+        "image", "label", "group", "height", "width", *COUNTS, *METRICS, *resized,
+        "hd95", "nsd", "irregularity",
+        "tp_first", "fp_first", "fn_first", "tn_first",
+        "tp_tuned", "fp_tuned", "fn_tuned", "tn_tuned",
     ]  # fmt: skip
     assert list(table["image"]) == ["image 2", "image 0"]
     assert list(table["label"]) == ["malignant", "benign"]
@@ -106,6 +131,56 @@ def test_saved_maps_give_exactly_the_counts_of_the_table(
         assert lesion.shape == truth.shape
         assert (lesion & truth).sum() == row["tp"]
         assert (lesion & ~truth).sum() == row["fp"]
+
+
+def test_surfaces_shapes_and_first_masks_are_of_the_saved_maps(
+    setting: Setting, tmp_path: Path
+) -> None:
+    table = run(setting, predictions=tmp_path)
+    for index, levels in enumerate(read_maps(tmp_path, table)):
+        row, lesion = table.iloc[index], levels >= 128
+        truth, first = setting.images.original_mask(index), setting.images.first_mask(index)
+        assert row[["hd95", "nsd"]].to_dict() == surface_scores(lesion, truth)
+        assert row["irregularity"] == pytest.approx(irregularity(truth), nan_ok=True)
+        assert row["tp_first"] == (lesion & first).sum()
+        assert row["fp_first"] == (lesion & ~first).sum()
+        assert row["fn_first"] == (~lesion & first).sum()
+    one_mask = table[[f"{name}_first" for name in COUNTS]].to_numpy() == table[[*COUNTS]].to_numpy()
+    assert one_mask.all(axis=1).tolist() == [True, True, True, False]
+
+
+def test_tuned_counts_are_those_at_the_given_operating_point(
+    setting: Setting, tmp_path: Path
+) -> None:
+    point = OperatingPoint(0.6, 50)
+    evaluation = run_all(setting, point=point, predictions=tmp_path)
+    assert evaluation.point == point
+    tuned = evaluation.images[[f"{name}_tuned" for name in COUNTS]].to_numpy()
+    for index, levels in enumerate(read_maps(tmp_path, evaluation.images)):
+        expected = counts_at(levels, setting.images.original_mask(index), point)
+        assert tuned[index].tolist() == expected.tolist()
+
+
+def test_without_an_operating_point_the_best_of_these_images_is_taken(setting: Setting) -> None:
+    chosen = run_all(setting, point=None)
+    again = run_all(setting, point=chosen.point)
+    pd.testing.assert_frame_equal(chosen.images, again.images)
+    tuned = chosen.images[[f"{name}_tuned" for name in COUNTS]].to_numpy()
+    best = compute_metrics(tuned)["dice"].mean()
+    assert best >= chosen.images["dice"].mean()
+    for point in (OperatingPoint(0.05, 0), OperatingPoint(0.9, 100), OperatingPoint(0.5, 1000)):
+        other = run(setting, point=point)[[f"{name}_tuned" for name in COUNTS]].to_numpy()
+        assert best >= compute_metrics(other)["dice"].mean()
+
+
+def test_dice_over_thresholds_is_that_of_each_threshold(setting: Setting) -> None:
+    table = run_all(setting).thresholds
+    assert list(table.columns) == ["image", "label", "group", *DICE_COLUMNS]
+    assert list(DICE_COLUMNS)[:2] == ["dice_0.05", "dice_0.10"]
+    assert len(DICE_COLUMNS) == 19
+    for column in DICE_COLUMNS:
+        expected = run(setting, threshold=float(column.removeprefix("dice_")))["dice"]
+        assert table[column].tolist() == expected.tolist()
 
 
 def test_result_does_not_depend_on_the_batch_size(setting: Setting) -> None:

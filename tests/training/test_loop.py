@@ -7,16 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.splits import Split
+from busi_tune.evaluation.operating_point import OperatingPoint, counts_at
 from busi_tune.run_directory import locked
 from busi_tune.training import loop
 from busi_tune.training.checkpoint import load_checkpoint
 from busi_tune.training.epoch import train_epoch, validate
 from busi_tune.training.learner import build_learner
 from busi_tune.training.loop import fit
+from busi_tune.training.result import read_result
 from tests.training.small_training import (
     CPU,
     SPLIT,
@@ -48,7 +51,8 @@ def test_a_finished_training_leaves_its_files_and_no_others(tmp_path: Path) -> N
     result = fit(make_config(), make_images(), SPLIT, tmp_path)
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     maps = {f"predictions/image {index}.png" for index in SPLIT.test}
-    assert files == {"epochs.csv", "images.csv", "best.ckpt", "result.json", "lock", *maps}
+    tables = {"epochs.csv", "images.csv", "thresholds.csv"}
+    assert files == {"best.ckpt", "result.json", "lock", *tables, *maps}
     assert json.loads((tmp_path / "result.json").read_text()) == dataclasses.asdict(result)
     epochs = pd.read_csv(tmp_path / "epochs.csv")
     assert list(epochs.columns) == EPOCHS_COLUMNS
@@ -102,13 +106,43 @@ def test_masks_of_the_test_part_do_not_reach_the_weights(tmp_path: Path) -> None
     first_byte = images.offsets[SPLIT.test[0]]
     packed[first_byte:] = noise.integers(0, 256, len(packed) - first_byte)
     noisy = dataclasses.replace(images, masks=masks, packed_masks=packed)
-    fit(make_config(), images, SPLIT, tmp_path / "true")
-    fit(make_config(), noisy, SPLIT, tmp_path / "noise")
+    true = fit(make_config(), images, SPLIT, tmp_path / "true")
+    noise_result = fit(make_config(), noisy, SPLIT, tmp_path / "noise")
     assert_same_weights(best_weights(tmp_path / "true"), best_weights(tmp_path / "noise"))
     tables = [pd.read_csv(tmp_path / run / "images.csv") for run in ("true", "noise")]
     differs = (tables[0]["dice"] != tables[1]["dice"]).to_numpy()
     assert not differs[:5].any()
     assert differs[5:].all()
+    assert true.tuned_threshold == noise_result.tuned_threshold
+    assert true.tuned_component_px == noise_result.tuned_component_px
+    over_threshold = (
+        pd.read_csv(tmp_path / "noise" / "thresholds.csv").groupby("part").mean(numeric_only=True)
+    )
+    best = over_threshold.idxmax(axis=1)
+    assert best["validation"] == f"dice_{true.tuned_threshold:.2f}" != best["test"]
+
+
+def test_tuned_counts_are_at_the_point_in_the_result(tmp_path: Path) -> None:
+    result = fit(make_config(), make_images(), SPLIT, tmp_path)
+    assert result.tuned_threshold is not None
+    assert result.tuned_component_px is not None
+    point = OperatingPoint(result.tuned_threshold, result.tuned_component_px)
+    table = pd.read_csv(tmp_path / "images.csv").set_index("image")
+    for index in SPLIT.test:
+        name = f"image {index}"
+        with Image.open(tmp_path / "predictions" / f"{name}.png") as image:
+            counts = counts_at(np.asarray(image), make_images().original_mask(index), point)
+        tuned = table.loc[name, ["tp_tuned", "fp_tuned", "fn_tuned", "tn_tuned"]]
+        assert tuned.tolist() == counts.tolist()
+
+
+def test_a_result_of_an_earlier_version_is_still_read(tmp_path: Path) -> None:
+    result = fit(make_config(), make_images(), SPLIT, tmp_path)
+    content = json.loads((tmp_path / "result.json").read_text())
+    del content["tuned_threshold"], content["tuned_component_px"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    earlier = dataclasses.replace(result, tuned_threshold=None, tuned_component_px=None)
+    assert read_result(tmp_path) == earlier
 
 
 def test_training_learns(tmp_path: Path) -> None:
