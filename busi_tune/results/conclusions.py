@@ -47,6 +47,8 @@ def conclude(row: Row, score: str, chosen: list[str], epochs: tuple[float, float
     sentence = f"{said} ({_test(row)}). {_outlook(row)}"
     if row["verdict"] == CLAIM:
         sentence = _claim(row, score)
+    if any(pd.isna(number) for number in epochs):
+        return f"{sentence} Their budgets cannot be compared: one is not known."
     if epochs[0] == epochs[1]:
         return sentence
     return f"{sentence} Their budgets differ: up to {epochs[0]:g} and {epochs[1]:g} epochs."

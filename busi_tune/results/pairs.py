@@ -69,7 +69,7 @@ def pairs_table(run: KfoldRun, score: str = "dice", images: str = "tumour") -> p
     ]
     p_values = [row["corrected_t_p"] for row in rows]
     adjusted = holm(p_values), holm([row["wilcoxon_p"] for row in rows]), holm_levels(p_values)
-    epochs, marked = run.folds.groupby("model")["epochs"].max(), _chosen_models(run)
+    epochs, marked = run.folds.groupby("model")["epochs"].max().astype(float), _chosen_models(run)
     for row, t_p, wilcoxon_p, level in zip(rows, *adjusted, strict=True):
         row |= {"corrected_t_holm": t_p, "wilcoxon_holm": wilcoxon_p}
         models = row["first"], row["second"]
@@ -99,12 +99,13 @@ def _compare(
     trainings = both.groupby(["repeat", "fold"])["difference"].mean().to_numpy()
     (paired,) = summarise(differences[:, None], groups)
     test = corrected_t(trainings, ratio)
-    better = superiority(-trainings if score in SMALLER_IS_BETTER else trainings)
+    num_folds = both["fold"].nunique()
+    better = superiority(-trainings if score in SMALLER_IS_BETTER else trainings, num_folds)
     return {
         "num_images": len(per_image),
         "num_groups": len(np.unique(groups)),
         "num_trainings": len(trainings),
-        "num_folds": both["fold"].nunique(),
+        "num_folds": num_folds,
         "difference": paired.mean,
         "low": paired.low,
         "high": paired.high,
@@ -194,9 +195,9 @@ def _caption(table: pd.DataFrame) -> str:
         f"intervals over groups; at most {table['num_trainings'].max()} trainings of a model. "
         "Wilcoxon: signed ranks of the groups' mean differences. Corrected t: Nadeau and Bengio, "
         "over folds and repeats, with its 95 % interval. Both p after Holm. P(A > B): share of "
-        "trainings in which the first is better, with Clopper and Pearson's 95 % interval. Effect "
-        "size: matched-pairs rank-biserial correlation. Detectable: the difference found with a "
-        "power of 80 %."
+        "trainings in which the first is better, with Clopper and Pearson's 95 % interval of as "
+        "many pairs as folds. Effect size: matched-pairs rank-biserial correlation. Detectable: "
+        "the difference found with a power of 80 %."
     )
 
 

@@ -103,15 +103,17 @@ def standard_error(sd: float, num_trainings: int, test_over_train: float) -> flo
     return sd * math.sqrt(1 / num_trainings + test_over_train)
 
 
-def superiority(differences: npt.ArrayLike) -> tuple[float, float, float]:
+def superiority(differences: npt.ArrayLike, num_folds: int) -> tuple[float, float, float]:
     """Estimate P(A > B), the share of trainings in which the first is larger (Bouthillier 2021).
 
-    Ties count half. The 95 % interval is Clopper and Pearson's, from beta quantiles: with 5 to 25
-    pairs the percentile bootstrap ends at 1 whenever one model leads in all of them, and Wilson's
-    interval covers less than it says near the ends; this one never does for independent pairs.
+    Ties count half. The 95 % interval is Clopper and Pearson's, from beta quantiles. The percentile
+    bootstrap would end at 1 whenever one model leads in all of a few pairs, and Wilson's interval
+    covers less than it says near the ends; this one never does for independent pairs. Repeats test
+    the same images again, so the pairs count as many as there are folds.
 
     Args:
         differences: (n,) of the two models' trainings on the same fold and repeat.
+        num_folds: of a repeat, at most n.
 
     Returns:
         The share and the ends of its interval.
@@ -119,14 +121,14 @@ def superiority(differences: npt.ArrayLike) -> tuple[float, float, float]:
     from scipy.stats import beta
 
     values = np.asarray(differences, dtype=np.float64)
-    number = len(values)
-    if not number:
+    if not len(values):
         return math.nan, math.nan, math.nan
-    wins = float((values > 0).sum() + (values == 0).sum() / 2)
+    share = float(((values > 0) + (values == 0) / 2).mean())
+    wins, losses = share * num_folds, (1 - share) * num_folds
     tail = (1 - LEVEL) / 2
-    low = float(beta.ppf(tail, wins, number - wins + 1)) if wins else 0.0
-    high = float(beta.ppf(1 - tail, wins + 1, number - wins)) if wins < number else 1.0
-    return wins / number, low, high
+    low = float(beta.ppf(tail, wins, losses + 1)) if wins else 0.0
+    high = float(beta.ppf(1 - tail, wins + 1, losses)) if losses else 1.0
+    return share, low, high
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, binomtest, t, ttest_1samp, ttest_rel, wilcoxon
+from scipy.stats import beta, binom, binomtest, t, ttest_1samp, ttest_rel, wilcoxon
 
 from busi_tune.statistics.paired import (
     corrected_t,
@@ -54,7 +54,7 @@ def test_signed_rank_takes_any_number_of_tied_groups(number: int) -> None:
 def test_no_images_have_no_test() -> None:
     assert math.isnan(signed_rank_p([], []))
     assert math.isnan(rank_biserial([], []))
-    assert math.isnan(superiority([])[0])
+    assert math.isnan(superiority([], 0)[0])
 
 
 def test_rank_biserial_of_a_worked_example() -> None:
@@ -105,22 +105,31 @@ def test_one_training_has_no_t_test(differences: list[float]) -> None:
 
 @pytest.mark.parametrize(("wins", "losses"), [(5, 0), (0, 5), (3, 2), (20, 5), (1, 0)])
 def test_superiority_has_the_exact_interval(wins: int, losses: int) -> None:
-    share, low, high = superiority([0.1] * wins + [-0.1] * losses)
+    share, low, high = superiority([0.1] * wins + [-0.1] * losses, wins + losses)
     expected = binomtest(wins, wins + losses).proportion_ci(method="exact")
     assert share == wins / (wins + losses)
     assert (low, high) == pytest.approx((expected.low, expected.high))
 
 
 def test_ties_count_half() -> None:
-    share, low, high = superiority([0.1, 0.0, 0.0, -0.1])
+    share, low, high = superiority([0.1, 0.0, 0.0, -0.1], 4)
     assert share == 0.5
     assert low == pytest.approx(1 - high)
-    assert superiority([0.0] * 5)[0] == 0.5
+    assert superiority([0.0] * 5, 5)[0] == 0.5
+
+
+def test_repeats_make_the_share_finer_and_not_its_interval_narrower() -> None:
+    assert superiority([0.1] * 15, 5) == superiority([0.1] * 5, 5)
+    share, low, high = superiority([0.1] * 8 + [-0.1] * 7, 5)
+    assert share == pytest.approx(8 / 15)
+    assert (low, high) == pytest.approx((beta.ppf(0.025, 8 / 3, 10 / 3),
+                                         beta.ppf(0.975, 11 / 3, 7 / 3)))  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [5, 10, 15, 25])
 def test_the_interval_of_superiority_never_covers_less_than_it_says(number: int) -> None:
-    ends = [superiority([1.0] * wins + [-1.0] * (number - wins)) for wins in range(number + 1)]
+    pairs = [[1.0] * wins + [-1.0] * (number - wins) for wins in range(number + 1)]
+    ends = [superiority(differences, number) for differences in pairs]
     for truth in np.linspace(0.01, 0.99, 99):
         chances = binom.pmf(np.arange(number + 1), number, truth)
         inside = [low <= truth <= high for _, low, high in ends]
