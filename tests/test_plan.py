@@ -1,10 +1,11 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from busi_tune.config import Config
-from busi_tune.plan import ListPlan, Training, read_outcome
+from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Plan, Training, read_outcome
 
 
 @pytest.fixture
@@ -56,3 +57,81 @@ def test_the_outcome_is_what_the_folder_tells(trainings: list[Training]) -> None
     finish(trainings[0])
     outcome = read_outcome(folder)
     assert (outcome.status, outcome.result["epochs"]) == ("finished", 2)
+
+
+def place(folder: Path, name: str) -> Training:
+    (folder / name).mkdir(parents=True)
+    return Training(name, {}, Config(), "s", folder / name)
+
+
+def drive(plan: Plan, slots: int) -> list[str]:
+    """Run a plan as the cluster does and return the names in the order of their starts."""
+    started: list[str] = []
+    running: list[Training] = []
+    while plan.num_open():
+        while len(running) < slots and (training := plan.next_training()):
+            running.append(training)
+            started.append(training.name)
+        assert running, "a plan with open trainings hands none out and waits for none"
+        training = running.pop(0)
+        plan.on_epoch(training, {"epoch": 1, "val_dice": 0.5})
+        finish(training)
+        plan.on_end(training, read_outcome(training.folder))
+    assert plan.next_training() is None
+    return started
+
+
+def list_plan(folder: Path, names: str) -> ListPlan:
+    return ListPlan([place(folder, name) for name in names])
+
+
+PLANS: dict[str, Callable[[Path], Plan]] = {
+    "list": lambda folder: list_plan(folder, "abc"),
+    "followed": lambda folder: FollowedPlan(list_plan(folder, "ab"), lambda: place(folder, "c")),
+    "followed, nothing first": lambda folder: FollowedPlan(
+        list_plan(folder, ""), lambda: place(folder, "c")
+    ),
+    "joined": lambda folder: JoinedPlan([list_plan(folder, "ab"), list_plan(folder, "c")]),
+    "joined, followed": lambda folder: JoinedPlan(
+        [
+            FollowedPlan(list_plan(folder, "ab"), lambda: place(folder, "c")),
+            FollowedPlan(list_plan(folder, "de"), lambda: place(folder, "f")),
+            list_plan(folder, "gh"),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("slots", [1, 2, 9])
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_hands_out_each_training_once_and_as_many_as_it_says(
+    tmp_path: Path, name: str, slots: int
+) -> None:
+    plan = PLANS[name](tmp_path)
+    promised = plan.num_open()
+    started = drive(plan, slots)
+    assert sorted(started) == sorted(path.name for path in tmp_path.iterdir())
+    assert len(started) == promised
+
+
+def test_what_follows_waits_for_all_before_it_and_others_fill_its_slot(tmp_path: Path) -> None:
+    # c follows a and b: with two slots, g starts while b is still running.
+    plan = JoinedPlan(
+        [
+            FollowedPlan(list_plan(tmp_path, "ab"), lambda: place(tmp_path, "c")),
+            list_plan(tmp_path, "gh"),
+        ]
+    )
+    assert drive(plan, slots=2) == ["a", "b", "g", "c", "h"]
+
+
+def test_a_plan_that_leads_to_nothing_ends_with_its_first_part(tmp_path: Path) -> None:
+    plan = FollowedPlan(list_plan(tmp_path, "a"), lambda: None)
+    assert plan.num_open() == 2
+    assert drive(plan, slots=2) == ["a"]
+
+
+def test_what_follows_is_not_run_again(tmp_path: Path) -> None:
+    winner = place(tmp_path, "c")
+    finish(winner)
+    assert FollowedPlan(list_plan(tmp_path, ""), lambda: winner).num_open() == 0

@@ -14,7 +14,7 @@ from busi_tune.config import Config, ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.tuning import run_plan
-from busi_tune.plan import ListPlan, Training
+from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Training
 from busi_tune.settings import override
 from tests.orchestration.conftest import Notes, make_fit
 
@@ -62,6 +62,39 @@ def test_a_training_that_should_stop_ends_itself_at_once(
     run_plan(StoppingPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit())
     assert [result_of(training)["epochs"] for training in trainings] == [1, 1, 1]
     assert set(notes.ended.values()) == {"pruned"}
+
+
+def test_a_training_that_waits_for_another_runs_after_it_and_others_meanwhile(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    """As a nested search does: winners follow their trials, models fill the slots."""
+    trainings = make_trainings(5, config_with(training__epochs=1))
+    first, second, follower, nothing, other = trainings
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import time
+
+        deadline = time.monotonic() + 60
+        # The first ends some time after the last of all others, which must not wait for it.
+        if folder.name == "0":
+            while not (folder.parent / "4" / "result.json").exists():
+                assert time.monotonic() < deadline, "a slot was idle"
+                time.sleep(0.05)
+            time.sleep(1)
+
+    plan = JoinedPlan(
+        [
+            FollowedPlan(ListPlan([first, second]), lambda: follower),
+            FollowedPlan(ListPlan([nothing]), lambda: None),
+            ListPlan([other]),
+        ]
+    )
+    assert plan.num_open() == 6
+    resources = ResourcesConfig(max_concurrent=2)
+    run_plan(plan, images, splits, resources, notes, make_fit(body))
+    assert plan.num_open() == 0
+    assert sorted(notes.started) == [training.name for training in trainings]
+    assert set(notes.ended.values()) == {"finished"}, notes.reasons
 
 
 def test_an_exception_fails_its_training_alone_and_is_not_repeated(
