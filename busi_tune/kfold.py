@@ -12,6 +12,7 @@ With no data given, the packaged demo runs on synthetic images. Examples:
   python -m busi_tune.kfold
   python -m busi_tune.kfold --config experiments/kfold.yaml --data.root BUSI
   python -m busi_tune.kfold --data.root BUSI --models unet.yaml runs/search-1/best.yaml
+  python -m busi_tune.kfold --data.root BUSI --kfold.search experiments/search.yaml
   python -m busi_tune.kfold --resume runs/kfold-20260101-120000
 
 Exit codes: 0 done, 1 some folds failed, 2 bad input, 3 the cluster failed, 130 interrupted.""",
