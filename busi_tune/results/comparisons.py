@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from busi_tune import run_directory
+from busi_tune.results.kfold_tables import describe_protocol
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.style import (
     GREY,
@@ -24,7 +25,6 @@ from busi_tune.statistics.intervals import summarise
 
 Floats = npt.NDArray[np.float64]
 
-PROTOCOL = "Dice per image in original pixels."
 BOXES = "Box: quartiles and median, whiskers: 5th and 95th percentile"
 
 
@@ -63,7 +63,7 @@ def plot_folds(run: KfoldRun) -> Figure:
         axes.set_ylim(*SCORE_LIMITS)
     sizes = tumour.groupby(["model", "repeat", "fold"]).size()
     size = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
-    details = f"n = {size} tumour images per fold. {PROTOCOL} {BOXES}, diamond: mean."
+    details = f"n = {size} tumour images per fold. {BOXES}, diamond: mean. {describe_protocol(run)}"
     set_title(figure, "Dice by fold", details)
     return figure
 
@@ -90,7 +90,8 @@ def plot_models(run: KfoldRun) -> Figure:
     counts = tumour.groupby("model")["image"].nunique()
     details = (
         f"n = {counts.max()} tumour images, each a point, tested once per model and repeat. "
-        f"{PROTOCOL} {BOXES}. Diamond: mean with its 95 % bootstrap interval over groups."
+        f"{BOXES}. Diamond: mean with its 95 % bootstrap interval over groups. "
+        f"{describe_protocol(run)}"
     )
     set_title(figure, "Dice by model", details)
     return figure

@@ -45,16 +45,30 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
             _write_from_images(run, images, next(iter(splits.values())))
 
 
+def write_comparison(folder: Path) -> None:
+    """Write tables/ and figures/ of a comparison of runs, without those that show images."""
+    from busi_tune.results.read import read_run
+    from busi_tune.results.style import house_style
+
+    with house_style():
+        _write_from_files(read_run(folder))
+
+
 def _write_from_files(run: "KfoldRun | SearchRun") -> None:
     from busi_tune.results import (
+        audit,
         comparisons,
         curves,
+        differences,
         kfold_tables,
         methods,
+        nested,
         pairs,
         report_protocol,
         search_tables,
+        sizes,
         subgroups,
+        thresholds,
     )
     from busi_tune.results.read import SearchRun
 
@@ -65,19 +79,26 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
     kfold_tables.write_kfold_tables(run)
     pairs.write_pairs(run)
     subgroups.write_subgroups(run)
+    if (run.folder / run_directory.AUDIT).exists():
+        audit.write_audit(run.folder)
     report_protocol.write_report_protocol(run)
+    nested.write_nested(run)
     methods.write_methods(run)
     curves.write_model_curves(run)
     if run.images["has_lesion"].any():
         comparisons.write_comparisons(run)
+        differences.write_differences(run)
+        sizes.write_sizes(run)
+        thresholds.write_thresholds(run)
 
 
 def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split") -> None:
-    from busi_tune.results import augmented, overlays
+    from busi_tune.results import augmented, galleries, overlays
     from busi_tune.results.read import KfoldRun
 
     if isinstance(run, KfoldRun):
         overlays.write_overlays(run, images)
+        galleries.write_galleries(run, images)
     augmented.write_augmented(run, images, split)
 
 

@@ -14,6 +14,7 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import make_folds, make_holdout, save_splits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics
+from busi_tune.run_directory import write_json
 from busi_tune.settings import override, to_yaml
 
 SIZE = 32
@@ -25,6 +26,10 @@ SPACE: dict[str, Any] = {
     "optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True},
     "loss.bce": 0.5,
 }
+ENVIRONMENT: dict[str, Any] = {
+    "commit": "abc123", "python": "3.11.7", "processor": "a processor", "cpus": 2,
+    "packages": {"busi_tune": "0.1.0", "torch": "2.14.1", "timm": None},
+}  # fmt: skip
 
 
 def make_images(num_images: int = 24) -> ImageSet:
@@ -76,6 +81,7 @@ def write_kfold_run(
     splits = make_folds(images.labels, images.groups, num_folds, seed=0)
     folder.mkdir(parents=True)
     (folder / run_directory.CONFIG).write_text(to_yaml(config))
+    write_json(folder / run_directory.ENVIRONMENT, ENVIRONMENT)
     save_splits(
         folder / run_directory.SPLITS,
         {f"repeat-0/fold-{fold}": split for fold, split in enumerate(splits)},

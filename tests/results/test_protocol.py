@@ -113,6 +113,7 @@ def test_an_unfinished_run_from_before_protocols_is_refused(
     tmp_path: Path, images: ImageSet
 ) -> None:
     folder = write_kfold_run(tmp_path / "run", images, ("unet",), num_folds=2)
+    (folder / "environment.json").unlink()
     with pytest.raises(ValueError, match=r"cannot be derived.*environment\.json"):
         read_protocol(read_kfold(folder))
     write_environment(folder)
