@@ -10,7 +10,7 @@ from busi_tune.config import Config
 from busi_tune.plan import Outcome, Training
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
-from busi_tune.study import StudyPlan, open_study, trials_table
+from busi_tune.study import StudyPlan, best_trial, open_study, trials_table
 
 SPACE = compile_space({"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}})
 Curve = Callable[[Training, int], float]
@@ -164,6 +164,24 @@ def test_a_loss_is_minimised(tmp_path: Path) -> None:
         assert good is not None and bad is not None
         assert not plan.on_epoch(good, {"epoch": 1, "val_loss": 0.2})
         assert plan.on_epoch(bad, {"epoch": 1, "val_loss": 0.3})
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("val_dice", 1), ("val_loss", 3)])
+def test_the_best_trial_is_complete_and_of_equals_the_earliest(
+    tmp_path: Path, monitor: str, best: int
+) -> None:
+    config = make_config(num_trials=6, sampler="random")
+    config = override(config, {"training.monitor": monitor})
+    with open_study(tmp_path / "study.db", config) as study:
+        assert best_trial(study) is None
+        plan = make_plan(study, config, tmp_path)
+        for value in (0.4, 0.6, 0.6, 0.2, 0.2, None):
+            training = plan.next_training()
+            assert training is not None
+            outcome = Outcome("pruned" if value is None else "finished", {"best_value": value or 9})
+            plan.on_end(training, outcome)
+        winner = best_trial(study)
+    assert winner is not None and winner.number == best
 
 
 def test_one_file_holds_the_study_afterwards(tmp_path: Path) -> None:

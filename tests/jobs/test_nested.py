@@ -20,7 +20,7 @@ from busi_tune.compared import NESTED
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
-from busi_tune.jobs.kfold import make_all_folds
+from busi_tune.jobs.kfold import make_all_folds, plan_parts
 from busi_tune.jobs.nested import (
     FoldSearch,
     NestedSearch,
@@ -158,6 +158,15 @@ def test_every_fold_has_its_own_search_and_then_its_winner(
     assert winners["value"].tolist() == trials.groupby("fold")["value"].max().tolist()
     tested = [t.config.optimizer.lr for t in started if t.identity.get("model") == NESTED]
     assert sorted(tested) == sorted(winners["optimizer.lr"])
+
+
+def test_the_plan_counts_trials_winners_and_models() -> None:
+    config = make_config(num_trials=3)
+    search = prepare(to_yaml(config))
+    beside = plan_parts({"a": config, "b": config}, search, num_folds=5)
+    assert [part.num_trainings for part in beside] == [2 * 5, (3 + 1) * 5]
+    assert [list(part.models) for part in beside] == [["a", "b"], ["searched unet"]]
+    assert [part.num_trainings for part in plan_parts({}, search, num_folds=5)] == [20]
 
 
 def test_repeats_change_folds_and_seed(tmp_path: Path, images: ImageSet) -> None:
