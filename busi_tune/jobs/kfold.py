@@ -49,7 +49,8 @@ def run_kfold(options: Options) -> int:
         trainings = place_folds(models, splits, images, run_dir)
 
         def placed() -> list[Training]:
-            return trainings + [w for s in searches if (w := s.place_winner()) is not None]
+            winners = [each.place_winner() for each in searches]
+            return trainings + [winner for winner in winners if winner is not None]
 
         def gather() -> None:
             gather_run(run_dir, placed())
@@ -57,11 +58,10 @@ def run_kfold(options: Options) -> int:
         def export() -> None:
             export_nested_trials(searches, run_dir)
 
-        plan = JoinedPlan(
-            [*(search.plan(export, gather) for search in searches), ListPlan(trainings, gather)]
-        )
+        nested = [each.plan(export, gather) for each in searches]
+        plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
         total = sum(part.num_trainings for part in plan_parts(models, search, len(splits)))
-        inner = {search.inner_name: search.inner_split for search in searches}
+        inner = {each.inner_name: each.inner_split for each in searches}
         run_on_cluster(plan, total, images, splits | inner, config)
         export()
         code = finish_run(placed(), images, run_dir)

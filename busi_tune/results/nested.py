@@ -65,7 +65,7 @@ class Estimate:
 
 def write_nested(run: KfoldRun) -> None:
     """Write nested.csv and nested_estimate.csv and their page, where searches were nested."""
-    if NESTED not in run.models:
+    if NESTED not in run.models or not (run.folder / run_directory.NESTED_TRIALS).exists():
         return
     winners = winners_table(run)
     estimate = estimate_optimism(run, winners)
