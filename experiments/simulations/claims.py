@@ -1,0 +1,270 @@
+"""How often the statistics of a cross-validation are wrong, on made-up scores of two models.
+
+python experiments/simulations/claims.py --out experiments/results/simulation
+
+False positives: two models that are equal in truth. A difference in the score of an image is made
+of its group's, its own, noise of the training that tested it (its fold and seed, for all images of
+the fold alike) and, where a scenario says so, of what the images of that training part have by
+chance in favour of one model; folds share those. Counted is how often each test or interval finds a
+difference, at a stated level of 0.05. One minus that is how often an interval covers the truth.
+
+Coverage: how often the 95 % intervals of a mean score and of a share hold the true value.
+
+Power: how often the corrected t test finds a difference of the size that is called detectable with
+a power of 0.8.
+
+Writes a JSON line per case, and tables of them in Markdown.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import ttest_1samp
+
+from busi_tune.results.tables import Table, to_markdown
+from busi_tune.statistics.intervals import summarise, wilson
+from busi_tune.statistics.paired import (
+    ALPHA,
+    corrected_t,
+    is_superior,
+    signed_rank_p,
+    superiority,
+)
+from busi_tune.statistics.power import detectable_difference
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+NUM_GROUPS = 120
+GROUP_SIZES, SHARES = (1, 2, 3), (0.7, 0.2, 0.1)
+GROUP_SD = IMAGE_SD = 0.1
+"""Of the difference between two models on an image, about as between real networks on BUSI."""
+NUM_RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a cross-validation of two equal models is made of."""
+
+    name: str
+    num_folds: int
+    num_repeats: int
+    training_sd: float
+    """Of the noise of a training: its seed and its fold."""
+    sharing_sd: float = 0.0
+    """Of the effect of the training part's images, which folds share."""
+
+
+SCENARIOS = (
+    Scenario("no noise of training", 5, 1, 0.0),
+    Scenario("noise of training", 5, 1, 0.04),
+    Scenario("noise of training", 5, 3, 0.04),
+    Scenario("noise of training", 5, 5, 0.04),
+    Scenario("noise of training", 10, 1, 0.04),
+    Scenario("noise, some by shared images", 5, 1, 0.04, 0.015),
+    Scenario("noise, some by shared images", 5, 3, 0.04, 0.015),
+    Scenario("noise, half of it by shared images", 5, 1, 0.03, 0.03),
+    Scenario("noise, half of it by shared images", 5, 3, 0.03, 0.03),
+)
+
+
+def draw_groups(rng: np.random.Generator) -> Ints:
+    """Draw the group of each image."""
+    return np.repeat(np.arange(NUM_GROUPS), rng.choice(GROUP_SIZES, NUM_GROUPS, p=SHARES))
+
+
+def draw_run(scenario: Scenario, rng: np.random.Generator) -> tuple[Ints, Floats, Floats, float]:
+    """Draw the differences of a cross-validation of two equal models.
+
+    Returns:
+        Groups (N,); differences (N,), the mean over repeats; those of the trainings (k r,); and
+        test over train.
+    """
+    groups = draw_groups(rng)
+    number = len(groups)
+    own = GROUP_SD * rng.normal(size=NUM_GROUPS)[groups] + IMAGE_SD * rng.normal(size=number)
+    pulls = rng.normal(size=number)
+    differences, trainings, ratios = np.zeros((scenario.num_repeats, number)), [], []
+    for repeat in range(scenario.num_repeats):
+        folds = (rng.permutation(NUM_GROUPS) % scenario.num_folds)[groups]
+        for fold in range(scenario.num_folds):
+            test = folds == fold
+            shared = scenario.sharing_sd * math.sqrt(number) * pulls[~test].mean()
+            noise = scenario.training_sd * rng.normal() + shared
+            differences[repeat, test] = own[test] + noise
+            trainings.append(differences[repeat, test].mean())
+            ratios.append(test.sum() / (~test).sum())
+    return groups, differences.mean(axis=0), np.array(trainings), float(np.mean(ratios))
+
+
+def judge_run(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
+    """Draw a run and note what each test and interval finds, which should be nothing."""
+    groups, differences, trainings, ratio = draw_run(scenario, rng)
+    (paired,) = summarise(differences[:, None], groups, num_resamples=NUM_RESAMPLES)
+    test = corrected_t(trainings, ratio)
+    _, low, high = superiority(trainings, scenario.num_folds)
+    return {
+        "claim rule": is_superior(paired.low, paired.high, test.p, test.difference),
+        "corrected t": test.p < ALPHA,
+        "plain t over trainings": float(ttest_1samp(trainings, 0).pvalue) < ALPHA,
+        "Wilcoxon on groups": signed_rank_p(differences, groups) < ALPHA,
+        "bootstrap over groups": not paired.low <= 0 <= paired.high,
+        "P(A > B) excludes 0.5": not low <= 0.5 <= high,
+        "variance": test.standard_deviation**2,
+        "difference": test.difference,
+        "ratio": ratio,
+    }
+
+
+def study_false_positives(scenario: Scenario, num_rounds: int, seed: int) -> list[dict[str, Any]]:
+    """Return the line of false positives of a scenario, and that of the power in it."""
+    rng = np.random.default_rng(seed)
+    rounds = pd.DataFrame([judge_run(scenario, rng) for _ in range(num_rounds)]).astype(float)
+    facts = asdict(scenario) | {"rounds": num_rounds, "seed": seed}
+    rates = rounds.drop(columns=["variance", "difference", "ratio"]).mean()
+    return [
+        {"study": "false positives", **facts, "rates": rates.round(4).to_dict()},
+        {"study": "power", **facts, **_achieve_power(scenario, rounds)},
+    ]
+
+
+def _achieve_power(scenario: Scenario, rounds: pd.DataFrame) -> dict[str, float]:
+    """Move the same rounds by the difference that is detectable at the true spread."""
+    number, ratio = scenario.num_folds * scenario.num_repeats, rounds["ratio"].mean()
+    detectable = detectable_difference(math.sqrt(rounds["variance"].mean()), number, ratio)
+    # A row's values are a sample with its mean and variance, which is all that the test uses.
+    half = np.sqrt(rounds["variance"] * (number - 1) / number)
+    found = [
+        corrected_t(_sample(mean + detectable, spread, number), ratio).p < ALPHA
+        for mean, spread in zip(rounds["difference"], half, strict=True)
+    ]
+    own = [detectable_difference(math.sqrt(v), number, ratio) for v in rounds["variance"][:200]]
+    return {
+        "detectable": round(detectable, 4),
+        "achieved_power": round(float(np.mean(found)), 4),
+        "detectable_by_a_run_p10": round(float(np.quantile(own, 0.1)), 4),
+        "detectable_by_a_run_p90": round(float(np.quantile(own, 0.9)), 4),
+    }
+
+
+def _sample(mean: float, spread: float, number: int) -> Floats:
+    """Return values with a mean and a population standard deviation."""
+    steps = np.arange(number) - (number - 1) / 2
+    sample: Floats = mean + spread * steps / steps.std()
+    return sample
+
+
+def study_means(num_rounds: int, seed: int) -> dict[str, Any]:
+    """Cover the mean of skewed scores of one model by intervals over groups and over images."""
+    rng = np.random.default_rng(seed)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    truth = float(weights @ _squash(1.5 + math.sqrt(2) * nodes) / weights.sum())
+    covered = {"over groups": 0, "over images": 0}
+    for _ in range(num_rounds):
+        groups = draw_groups(rng)
+        own = rng.normal(size=NUM_GROUPS)[groups] + rng.normal(size=len(groups))
+        scores = _squash(1.5 + own)[:, None]
+        for name, given in (("over groups", groups), ("over images", None)):
+            (summary,) = summarise(scores, given, num_resamples=NUM_RESAMPLES)
+            covered[name] += summary.low <= truth <= summary.high
+    rates = {name: round(count / num_rounds, 4) for name, count in covered.items()}
+    return {"study": "coverage", "of": f"bootstrap intervals of a mean of {truth:.3f}",
+            "rounds": num_rounds, "seed": seed, "rates": rates}  # fmt: skip
+
+
+def _squash(values: Floats) -> Floats:
+    squashed: Floats = 1 / (1 + np.exp(-values))
+    return squashed
+
+
+def study_shares(share: float, num_images: int, num_rounds: int, seed: int) -> dict[str, Any]:
+    """Cover a share by Wilson's interval: of outcomes, and of their means over three repeats."""
+    rng = np.random.default_rng(seed)
+    # Images differ in how likely their outcome is, as far as the share leaves room.
+    chances = rng.beta(share * 2, (1 - share) * 2, size=(num_rounds, num_images))
+    outcomes = rng.random((3, num_rounds, num_images)) < chances
+    sums = {"one training": outcomes[0].sum(axis=1), "three repeats": outcomes.mean(axis=0).sum(1)}
+    rates = {}
+    for name, successes in sums.items():
+        ends = np.array([wilson(count, num_images) for count in successes])
+        rates[name] = round(float(np.mean((ends[:, 0] <= share) & (share <= ends[:, 1]))), 4)
+    return {"study": "coverage", "of": f"Wilson intervals of a share of {share:g}, "
+            f"{num_images} images", "rounds": num_rounds, "seed": seed, "rates": rates}  # fmt: skip
+
+
+def to_page(lines: Sequence[dict[str, Any]]) -> str:
+    """Write the lines as tables."""
+    by_study = {
+        study: [line for line in lines if line["study"] == study]
+        for study in ("false positives", "coverage", "power")
+    }
+    rounds = min(line["rounds"] for line in lines)
+    error = math.sqrt(0.05 * 0.95 / rounds)
+    false = pd.DataFrame(_case(line) | line["rates"] for line in by_study["false positives"])
+    coverage = pd.DataFrame(
+        {"Intervals": line["of"], "Case": name, "Covered": rate}
+        for line in by_study["coverage"]
+        for name, rate in line["rates"].items()
+    )
+    power = pd.DataFrame(
+        _case(line)
+        | {
+            "Detectable": line["detectable"],
+            "Achieved power": line["achieved_power"],
+            "Detectable by a run's own spread": f"{line['detectable_by_a_run_p10']:.3f} to "
+            f"{line['detectable_by_a_run_p90']:.3f}",
+        }
+        for line in by_study["power"]
+    )
+    paragraphs = [
+        "# False positives, coverage and power in simulation",
+        f"{rounds:,} rounds a case, so that a rate of 0.05 is known to ±{2 * error:.3f}. "
+        "Made by `experiments/simulations/claims.py`, which says how.",
+        "Share of runs in which two equal models are found to differ; the stated level is 0.05.",
+        to_markdown(Table("", false, tuple(map(str, false))[3:])),
+        "Share of 95 % intervals that hold the true value.",
+        to_markdown(Table("", coverage, ("Covered",))),
+        "The difference said to be detectable with a power of 0.8 at the true spread, the power of "
+        "the corrected t test there, and what the middle 80 % of runs would say from their own "
+        "spread.",
+        to_markdown(Table("", power, ("Detectable", "Achieved power"))),
+    ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _case(line: dict[str, Any]) -> dict[str, Any]:
+    return {"Trainings": line["name"], "Folds": line["num_folds"], "Repeats": line["num_repeats"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--rounds", type=int, default=3000, help="simulated runs per case")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    began = time.process_time()
+    lines = []
+    for number, scenario in enumerate(SCENARIOS):
+        lines += study_false_positives(scenario, options.rounds, options.seed + number)
+        print(json.dumps(lines[-2]), flush=True)
+    lines.append(study_means(options.rounds, options.seed))
+    for share in (0.02, 0.1, 0.6):
+        lines.append(study_shares(share, 120, options.rounds, options.seed))
+    options.out.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (options.out / "claims.jsonl").write_text(text)
+    (options.out / "claims.md").write_text(to_page(lines))
+    print(f"{time.process_time() - began:.0f} s of one core")
+
+
+if __name__ == "__main__":
+    main()
