@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 DESCRIPTION = """Make the tables and figures of a run again, without training.
 
 The images are read for the overlays only; where they are not at hand, those are left out.
-Example: python -m busi_tune.report runs/kfold-20260101-120000"""
+Examples:
+  python -m busi_tune.report runs/kfold-20260101-120000
+  python -m busi_tune.report runs/unet --compare runs/fpn runs/manet
+  python -m busi_tune.report runs/unet --nnunet nnunet=nnUNet_results/Dataset501_BUSI/TRAINER
+
+Exit codes: 0 done, 2 bad input."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,10 +33,30 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("run_dir", type=Path, help="folder of a search, kfold or train run")
     parser.add_argument("--data_root", help="folder of the images, if they were moved")
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="set the models of these runs beside run_dir's, in run_dir/comparisons; refused, with "
+        "the differences, where other images, folds or rules of scoring make that no comparison",
+    )
+    parser.add_argument(
+        "--nnunet",
+        metavar="NAME=FOLDER",
+        help="add an nnU-Net that was trained on the folds of this run (python -m busi_tune.data "
+        "nnunet) as the model NAME, to this and every later report; FOLDER is its trainer's, with "
+        "fold_0/validation/summary.json and so on",
+    )
     options = parser.parse_args(arguments)
     start_logging()
     try:
-        write_report(options.run_dir, options.data_root)
+        if options.nnunet:
+            add_nnunet(options.run_dir, options.nnunet)
+        if options.compare:
+            write_compared([options.run_dir, *options.compare])
+        else:
+            write_report(options.run_dir, options.data_root)
     except (ValueError, OSError) as error:
         print(f"busi_tune report: error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -44,10 +69,7 @@ def write_report(run_dir: Path, data_root: str | None = None) -> None:
     Raises:
         ValueError: the folder is no run directory.
     """
-    stored = run_dir / run_directory.CONFIG
-    if not stored.exists():
-        raise ValueError(f"{run_dir} is no run directory: it has no {run_directory.CONFIG}")
-    config = override(Config(), load_settings(stored))
+    config = override(Config(), load_settings(_find_config(run_dir)))
     if data_root:
         config.data.root = data_root
     from busi_tune.data.cache import load_images
@@ -59,6 +81,52 @@ def write_report(run_dir: Path, data_root: str | None = None) -> None:
         logger.warning("no overlays, the images cannot be read: %s", error)
         images = None
     write_results(run_dir, images)
+
+
+def write_compared(run_dirs: list[Path]) -> None:
+    """Write tables and figures of several runs' models, and show the closing table.
+
+    Raises:
+        ValueError: a folder is no run, or the runs do not compare.
+    """
+    for run_dir in run_dirs:
+        _find_config(run_dir)
+    from busi_tune.jobs.console import print_lines, print_rows
+    from busi_tune.results.compare import compare_runs
+    from busi_tune.results.write import console_lines, console_rows, write_comparison
+
+    folder = compare_runs(run_dirs)
+    write_comparison(folder)
+    print_rows(console_rows(folder))
+    print_lines(console_lines(folder))
+    print_lines(console_lines(folder))
+    logger.info("tables and figures: %s", folder)
+
+
+def add_nnunet(run_dir: Path, named: str) -> None:
+    """Keep the results of an nnU-Net in a run directory.
+
+    Args:
+        run_dir: the run on whose folds it was trained.
+        named: NAME=FOLDER.
+
+    Raises:
+        ValueError: it is not of this form, or the results are not of this run's folds.
+    """
+    name, equals, folder = named.partition("=")
+    if not (name and equals and folder):
+        raise ValueError(f"--nnunet must be NAME=FOLDER, got {named}")
+    _find_config(run_dir)
+    from busi_tune.results.external import import_nnunet
+
+    logger.info("%s: %s", name, import_nnunet(run_dir, name, Path(folder)))
+
+
+def _find_config(run_dir: Path) -> Path:
+    stored = run_dir / run_directory.CONFIG
+    if not stored.exists():
+        raise ValueError(f"{run_dir} is no run directory: it has no {run_directory.CONFIG}")
+    return stored
 
 
 if __name__ == "__main__":

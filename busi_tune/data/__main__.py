@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_check(commands)
     add_duplicates(commands)
     add_audit(commands)
+    add_nnunet(commands)
     add_phantom(commands)
     return parser
 
@@ -80,6 +81,33 @@ def add_audit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "and fold (numbers, or train, validation and test)",
     )
     audit.set_defaults(run=run_audit)
+
+
+def add_nnunet(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `nnunet`."""
+    nnunet = commands.add_parser(
+        "nnunet",
+        help="write images and folds for nnU-Net v2, to compare it on the same folds",
+        description="Write images, united masks and the folds of a run as the dataset "
+        "Dataset<id>_<name> of nnU-Net v2, with names that it can take (names.csv has both). "
+        "nnU-Net knows two parts: its train holds our training and validation part, its val is our "
+        "test fold, so leave --val_best out. Copy splits_final.json to "
+        "nnUNet_preprocessed/Dataset<id>_<name> after nnUNetv2_plan_and_preprocess. python -m "
+        "busi_tune.report RUN --nnunet NAME=FOLDER reads the results back.",
+    )
+    nnunet.add_argument("path", metavar="PATH", type=Path, help="folder of the images of the run")
+    nnunet.add_argument("out", metavar="OUT", type=Path, help="nnUNet_raw; made if it is missing")
+    nnunet.add_argument(
+        "--splits", type=Path, required=True, metavar="FILE", help="splits.json of a kfold run"
+    )
+    nnunet.add_argument(
+        "--repeat", type=int, default=0, help="whose folds: nnU-Net takes those of one (default: 0)"
+    )
+    nnunet.add_argument(
+        "--dataset_id", type=int, default=501, help="number of the dataset (default: 501)"
+    )
+    nnunet.add_argument("--name", default="BUSI", help="name of the dataset (default: BUSI)")
+    nnunet.set_defaults(run=run_nnunet)
 
 
 def add_root(command: argparse.ArgumentParser) -> None:
@@ -187,6 +215,27 @@ def run_audit(options: argparse.Namespace) -> int:
         print(f"{leak.fold}: {leak.image} has {leak.twin} in training ({leak.level})")
     for line in describe_leaks(folds, leaks):
         print(line)
+    return 0
+
+
+def run_nnunet(options: argparse.Namespace) -> int:
+    """Write the dataset and say what to do with it."""
+    from busi_tune.data.nnunet import write_nnunet  # numpy and pillow: not for --help
+
+    dataset = write_nnunet(
+        options.path,
+        options.out,
+        options.splits,
+        repeat=options.repeat,
+        dataset_id=options.dataset_id,
+        name=options.name,
+    )
+    print(f"dataset {dataset}; names of images and cases: {dataset / 'names.csv'}")
+    print(
+        f"export nnUNet_raw={options.out.absolute()}; nnUNetv2_plan_and_preprocess -d "
+        f"{options.dataset_id}; copy {dataset / 'splits_final.json'} to nnUNet_preprocessed/"
+        f"{dataset.name}; nnUNetv2_train {options.dataset_id} 2d FOLD for each fold"
+    )
     return 0
 
 

@@ -43,7 +43,7 @@ NUM_LEADERS = 5
 def write_model_curves(run: KfoldRun) -> None:
     """Write the curves of loss and metrics of every model."""
     folder = run.folder / run_directory.FIGURES
-    for model in run.models:
+    for model in run.trained:
         epochs = run.epochs[run.epochs["model"] == model]
         curves = [curve for _, curve in epochs.groupby(["repeat", "fold"])]
         save_figure(plot_curves(f"Learning curves of {model}", curves), folder, f"curves-{model}")

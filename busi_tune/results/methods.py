@@ -120,7 +120,13 @@ def describe_models(run: KfoldRun) -> str:
             recipes.describe_preparation(run),
             recipes.describe_training(run),
         ]
-    rising = int((~run.folds["converged"].astype(bool)).sum())
+    external = [model for model in run.models if model not in run.trained]
+    if external:
+        sentences.append(
+            f"{quote_names(external)} was trained by other software on the same folds, the "
+            "validation part being part of its training; its counts are those it wrote itself."
+        )
+    rising = int((~run.folds["converged"].fillna(True).astype(bool)).sum())
     if rising:
         sentences.append(
             f"In {rising} of {len(run.folds)} trainings the validation curve was still rising at "
@@ -131,7 +137,7 @@ def describe_models(run: KfoldRun) -> str:
 
 def describe_evaluation(run: KfoldRun) -> str:
     """Say how predictions became figures."""
-    thresholds = sorted({run.setting(model, "training.threshold") for model in run.models})
+    thresholds = sorted({run.setting(model, "training.threshold") for model in run.models} - {None})
     sentences = [
         "Probabilities were resized bilinearly to each image's own size, rounded to 8 bits and "
         f"thresholded at {join([f'{threshold:g}' for threshold in thresholds])}.",

@@ -9,12 +9,16 @@ import pandas as pd
 import yaml
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED, search_settings
+from busi_tune.compared import MODEL_SECTIONS, NESTED, search_settings
 from busi_tune.config import Config
-from busi_tune.settings import dotted, flatten, override
+from busi_tune.evaluation.counts import METRICS
+from busi_tune.settings import FIELDS, dotted, flatten, override
 
 # Names may look like numbers, "001" or "1e5".
 _TEXT = ("model", "key", "image", "label", "group", "part", "state", "reason")
+
+EXTERNAL = "external"
+"""The status of trainings that were made elsewhere and read from their own results."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,23 @@ class KfoldRun:
         """The models with a finished training, in the order of the run."""
         return list(dict.fromkeys(self.folds["model"]))
 
+    @property
+    def trained(self) -> list[str]:
+        """The models that were trained here; of others there are rows of images alone."""
+        external = set(self.folds.loc[self.folds["status"] == EXTERNAL, "model"])
+        return [model for model in self.models if model not in external]
+
     def setting(self, model: str, name: str) -> Any:
-        """A setting, by its dotted name, as the model had it; None where it was searched."""
-        if model == NESTED:
+        """A setting, by its dotted name, as the model had it.
+
+        None where it was searched, and of a model that was not trained by this configuration.
+        """
+        configured = (*self.config.kfold.models, self.config.model.architecture)
+        if model == NESTED and self.config.kfold.search:
             own = search_settings(self.config)
             own |= dict.fromkeys(own["search.space"])
+        elif model not in configured:
+            own = {field: None for field in FIELDS if field.split(".")[0] in MODEL_SECTIONS}
         else:
             own = dotted(self.config.kfold.models.get(model, {}))
         return own.get(name, flatten(self.config)[name])
@@ -98,8 +114,33 @@ def _read_kfold(run_dir: Path) -> KfoldRun:
     epochs = _read_csv(run_dir / run_directory.EPOCHS, ["model", "repeat", "fold", "epoch"])
     images = _read_csv(run_dir / run_directory.IMAGES, ["model", "repeat", "part", "tp", "fn"])
     images = images[images["part"] == "test"]
+    for path in sorted((run_dir / run_directory.EXTERNAL).glob("*.csv")):
+        added = _read_csv(path, [])
+        images = pd.concat([images, added], ignore_index=True)
+        folds = _append_keeping_types(folds, _external_folds(added))
     images = images.assign(has_lesion=images["tp"] + images["fn"] > 0)
     return KfoldRun(run_dir, _read_config(run_dir), folds, epochs, images)
+
+
+def _external_folds(images: pd.DataFrame) -> pd.DataFrame:
+    """Make the rows of folds.csv for a model that was trained elsewhere, its cost unknown."""
+    rows = []
+    for (model, repeat, fold), part in images.groupby(["model", "repeat", "fold"], sort=True):
+        means = part[list(METRICS)].mean().to_dict()
+        tumour = part.loc[part["tp"] + part["fn"] > 0, "dice"].mean()
+        rows.append(
+            {"model": model, "repeat": repeat, "fold": fold, "chosen_here": False, "key": ""}
+            | {"status": EXTERNAL, **means, "dice_tumour": tumour, "num_test": len(part)}
+        )
+    return pd.DataFrame(rows)
+
+
+def _append_keeping_types(table: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+    """Append rows that lack some columns; whole numbers and truth values stay what they are."""
+    kinds = {"i": "Int64", "b": "boolean"}
+    gaps = [column for column in table if column not in more and table[column].dtype.kind in kinds]
+    nullable = {column: kinds[table[column].dtype.kind] for column in gaps}
+    return pd.concat([table.astype(nullable), more], ignore_index=True)
 
 
 def _read_search(run_dir: Path) -> SearchRun:

@@ -25,8 +25,8 @@ NO_COMPARISON = (
 
 def write_report_protocol(run: KfoldRun) -> None:
     """Write the report's metrics of every model, and its published figures at their side."""
-    rows = [_row(run, model) for model in run.models]
-    covered = {run.setting(model, "model.architecture") for model in run.models}
+    rows = [_row(run, model) for model in run.trained]
+    covered = {run.setting(model, "model.architecture") for model in run.trained}
     rows += [_published(name) for name in PUBLISHED if name not in covered]
     own = ["model", "num_images", "epochs", *REPORT_SCORES]
     columns = [*own, *(f"published_{name}" for name in ["model", "epochs", *REPORT_SCORES])]

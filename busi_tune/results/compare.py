@@ -1,0 +1,159 @@
+"""The models of several runs side by side: a run directory that is made of theirs.
+
+Every page and figure that needs no images reads it as any other run's.
+"""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from busi_tune import run_directory
+from busi_tune.compared import MODEL_SECTIONS, NESTED
+from busi_tune.results.protocol import find_differences, find_other_libraries, read_protocol
+from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.run_directory import read_json, write_atomic, write_json
+from busi_tune.settings import FIELDS, override, to_yaml
+
+logger = logging.getLogger(__name__)
+
+_TABLES = (
+    run_directory.FOLDS,
+    run_directory.EPOCHS,
+    run_directory.IMAGES,
+    run_directory.THRESHOLDS,
+)
+
+
+def compare_runs(run_dirs: Sequence[Path]) -> Path:
+    """Put the rows of several runs into comparisons/<names of the others> below the first.
+
+    Args:
+        run_dirs: the first run and those to set beside it.
+
+    Returns:
+        The comparison's folder; one of this name from before is made anew.
+
+    Raises:
+        ValueError: a folder is no cross-validation or training, one is named twice, or protocols
+            differ; every difference is named, and nothing is written.
+    """
+    folders = [folder.resolve() for folder in run_dirs]
+    twice = [str(folder) for folder, number in Counter(folders).items() if number > 1]
+    if twice:
+        raise ValueError(f"--compare needs other runs than {run_dirs[0]}, {twice[0]} comes twice")
+    runs = [_read(folder) for folder in folders]
+    protocols = [read_protocol(run) for run in runs]
+    _refuse_differences(run_dirs, protocols)
+    names = name_models(runs)
+    target = folders[0] / run_directory.COMPARISONS / "+".join(f.name for f in folders[1:])
+    shutil.rmtree(target, ignore_errors=True)
+    run_directory.create(target, lambda folder: _fill(folder, runs, names, protocols[0]))
+    return target
+
+
+def _read(folder: Path) -> KfoldRun:
+    run = read_run(folder)
+    if not isinstance(run, KfoldRun) or not run.models:
+        raise ValueError(
+            f"{folder} must be a cross-validation or training with a finished model, it is "
+            f"{'one without' if isinstance(run, KfoldRun) else 'a search'}"
+        )
+    return run
+
+
+def _refuse_differences(run_dirs: Sequence[Path], protocols: Sequence[Mapping[str, Any]]) -> None:
+    lines = []
+    for folder, protocol in zip(run_dirs[1:], protocols[1:], strict=True):
+        if found := find_differences(protocols[0], protocol):
+            lines += [f"  {run_dirs[0]} -> {folder}", *(f"    {line}" for line in found)]
+        if libraries := find_other_libraries(protocols[0], protocol):
+            logger.warning("%s was scored with other versions: %s", folder, "; ".join(libraries))
+    if lines:
+        listed = "\n".join(lines)
+        raise ValueError(
+            "runs stand side by side only where the same images are tested by trainings on the "
+            f"same others and are scored alike; the protocols differ:\n{listed}"
+        )
+
+
+def name_models(runs: Sequence[KfoldRun]) -> list[dict[str, str]]:
+    """Name the models of all runs apart: where a name is there twice, the run's is added.
+
+    Returns:
+        For each run the new name of each of its models.
+    """
+    number = Counter(model for run in runs for model in run.models)
+    same = Counter(run.folder.name for run in runs)
+    taken = {model for model, times in number.items() if times == 1}
+    names: list[dict[str, str]] = []
+    for position, run in enumerate(runs):
+        label = run.folder.name + (f"-{position}" if same[run.folder.name] > 1 else "")
+        own = {}
+        for model in run.models:
+            name = model
+            if number[model] > 1:
+                name = f"{model}-{label}"
+                while name in taken:
+                    name += "+"
+                taken.add(name)
+            own[model] = name
+        names.append(own)
+    return names
+
+
+def _fill(
+    folder: Path,
+    runs: Sequence[KfoldRun],
+    names: Sequence[Mapping[str, str]],
+    protocol: Mapping[str, Any],
+) -> None:
+    first = runs[0].folder
+    (folder / run_directory.SPLITS).write_bytes((first / run_directory.SPLITS).read_bytes())
+    write_json(folder / run_directory.PROTOCOL, protocol)
+    if (first / run_directory.ENVIRONMENT).exists():
+        compared = {"compared": [str(run.folder) for run in runs]}
+        environment = read_json(first / run_directory.ENVIRONMENT)
+        write_json(folder / run_directory.ENVIRONMENT, environment | compared)
+    models: dict[str, Any] = {}
+    search: Any = {}
+    for run, own in zip(runs, names, strict=True):
+        if own.get(NESTED) == NESTED:
+            search = run.config.kfold.search
+            trials = (run.folder / run_directory.NESTED_TRIALS).read_bytes()
+            write_atomic(folder / run_directory.NESTED_TRIALS, trials)
+        models |= {own[m]: _settings(run, m) for m in run.trained if m != NESTED}
+    config = override(runs[0].config, {"kfold.models": models, "kfold.search": search})
+    write_atomic(folder / run_directory.CONFIG, to_yaml(config))
+    groups = dict(zip(runs[0].images["image"], runs[0].images["group"], strict=True))
+    for table in _TABLES:
+        frames = [
+            _rename(run.folder / table, own, groups)
+            for run, own in zip(runs, names, strict=True)
+            if (run.folder / table).exists()
+        ]
+        if frames:
+            write_atomic(folder / table, pd.concat(frames).to_csv(index=False))
+    for run, own in zip(runs, names, strict=True):
+        for path in sorted((run.folder / run_directory.EXTERNAL).glob("*.csv")):
+            table = _rename(path, own, groups).to_csv(index=False)
+            write_atomic(folder / run_directory.EXTERNAL / f"{own[path.stem]}.csv", table)
+
+
+def _settings(run: KfoldRun, model: str) -> dict[str, Any]:
+    names = [name for name in sorted(FIELDS) if name.split(".")[0] in MODEL_SECTIONS]
+    return {name: run.setting(model, name) for name in names}
+
+
+def _rename(path: Path, names: Mapping[str, str], groups: Mapping[str, str]) -> pd.DataFrame:
+    """Read a table as text, so that no figure changes, with the names of this comparison."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table["model"] = table["model"].map(dict(names))
+    if "group" in table:
+        # The protocols agree on which images belong together, not on what a group is called.
+        table["group"] = table["image"].map(dict(groups)).fillna(table["group"])
+    return table
