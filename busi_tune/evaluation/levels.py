@@ -1,11 +1,16 @@
 """Probabilities as the grey levels of an 8-bit image, and their threshold."""
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def quantise(probabilities: Tensor) -> Tensor:
+def quantise(probabilities: "Tensor") -> "Tensor":
     """Round probabilities in [0, 1] to the grey levels 0 to 255 of an 8-bit image."""
+    # Figures need the threshold alone and should not wait for torch to load.
+    import torch
+
     return (probabilities * 255).round().to(torch.uint8)
 
 
@@ -18,6 +23,6 @@ def threshold_level(threshold: float) -> int:
     return max(1, round(255 * threshold))
 
 
-def is_lesion(levels: Tensor, threshold: float) -> Tensor:
+def is_lesion(levels: "Tensor", threshold: float) -> "Tensor":
     """Threshold a map of grey levels; bool of the same shape."""
     return levels >= threshold_level(threshold)
