@@ -7,19 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, SOME_FAILED, ClusterError, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, find_root, load_images
 from busi_tune.data.exclusions import find_excluded
 from busi_tune.data.splits import Split, load_splits, name_parts, save_splits
-from busi_tune.jobs.console import open_console
+from busi_tune.jobs.console import print_lines, print_rows
 from busi_tune.plan import Plan, Training, read_outcome
 from busi_tune.results.gather import gather_run
 from busi_tune.results.protocol import describe_run
-from busi_tune.results.write import console_rows, write_results
+from busi_tune.results.write import console_lines, console_rows, write_results
 from busi_tune.run_directory import environment_record, locked, read_json, write_atomic, write_json
 from busi_tune.settings import override, to_yaml, training_key
 
@@ -160,10 +158,6 @@ def finish_run(trainings: list[Training], images: ImageSet, run_dir: Path) -> in
 def write_tables_and_figures(run_dir: Path, images: ImageSet) -> None:
     """Write what people look at, and show the closing table."""
     write_results(run_dir, images)
-    rows = console_rows(run_dir)
-    if rows:
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*row.values())
-        open_console().print(table)
+    print_rows(console_rows(run_dir))
+    print_lines(console_lines(run_dir))
     logger.info("tables and figures: %s", run_dir)

@@ -11,7 +11,6 @@ from busi_tune.results.repeats import average_repeats
 from busi_tune.results.tables import (
     Table,
     format_interval,
-    format_score,
     format_summary,
     write_csv,
     write_page,
@@ -25,6 +24,8 @@ SCORES = {
     "recall": "Recall",
     "specificity": "Specificity",
 }
+SURFACE_SCORES = {"nsd": "NSD", "hd95": "HD95 (px)"}
+"""Runs from before they were measured lack them."""
 STATISTICS = ("mean", "sd", "low", "high")
 COST = {
     "num_trainings": "Trainings",
@@ -34,6 +35,7 @@ COST = {
     "num_parameters": "Parameters",
     "num_workers": "Workers",
 }
+WHOLE = ("num_parameters", "num_workers")
 
 EMPTY_RULE = (
     "An empty prediction for an image without lesion scores 1; an empty mask against one that is "
@@ -62,41 +64,28 @@ def models_table(run: KfoldRun) -> pd.DataFrame:
         per training: the mean where trainings differ.
     """
     rows = []
+    scores = list(measured_scores(run))
     for model in run.models:
         images = run.images[run.images["model"] == model]
         images = images.assign(false_lesion=images["fp"] > 0)
-        images = average_repeats(images, [*SCORES, "false_lesion"])
+        images = average_repeats(images, [*scores, "false_lesion"])
         cost = _cost(run.folds[run.folds["model"] == model])
         for name, summaries in (
-            ("tumour", _summaries(images[images["has_lesion"]], list(SCORES))),
-            ("all", _summaries(images, list(SCORES))),
+            ("tumour", _summaries(images[images["has_lesion"]], scores)),
+            ("all", _summaries(images, scores)),
             ("normal", summarise_false_lesions(images[~images["has_lesion"]])),
         ):
             rows.append({"model": model, "images": name, **summaries, **cost})
     order = ["model", "images", "num_images"]
-    order += [f"{score}_{part}" for score in [*SCORES, "false_lesion"] for part in STATISTICS]
-    return pd.DataFrame(rows).reindex(columns=[*order, *COST, "num_converged", "chosen_here"])
+    order += [f"{score}_{part}" for score in [*scores, "false_lesion"] for part in STATISTICS]
+    columns = [*order, *COST, "num_converged", "chosen_here"]
+    return pd.DataFrame(rows).reindex(columns=columns).astype(dict.fromkeys(WHOLE, "Int64"))
 
 
-def console_rows(models: pd.DataFrame) -> list[dict[str, str]]:
-    """Return a row per model for the terminal, from the table of models."""
-    by_images = {name: part for name, part in models.groupby("images")}
-    return [
-        {
-            "model": str(tumour["model"]),
-            "Dice, tumour images": _interval(tumour, "dice"),
-            "IoU, tumour images": _interval(tumour, "iou"),
-            "Dice, all images": _interval(everything, "dice"),
-            "false lesions": format_score(normal["false_lesion_mean"]),
-            "epochs": f"{tumour['epochs']:.0f}",
-            "seconds": f"{tumour['seconds']:.0f}",
-            "parameters": f"{tumour['num_parameters']:,}",
-            "note": _note(tumour),
-        }
-        for tumour, everything, normal in zip(
-            *(_records(by_images[name]) for name in ("tumour", "all", "normal")), strict=True
-        )
-    ]
+def measured_scores(run: KfoldRun) -> dict[str, str]:
+    """The scores that the run has, with their headings."""
+    surface = {name: label for name, label in SURFACE_SCORES.items() if name in run.images}
+    return SCORES | surface
 
 
 def _summaries(images: pd.DataFrame, scores: list[str]) -> dict[str, float]:
@@ -121,10 +110,10 @@ def summarise_false_lesions(images: pd.DataFrame) -> dict[str, float]:
 def _cost(folds: pd.DataFrame) -> dict[str, object]:
     return {
         "num_trainings": len(folds),
-        **{name: folds[name].mean() for name in ("epochs", "best_epoch", "seconds")},
-        "num_parameters": int(folds["num_parameters"].iloc[0]),
-        "num_workers": int(folds["num_workers"].iloc[0]),
-        "num_converged": int(folds["converged"].sum()),
+        **{name: folds[name].astype(float).mean() for name in ("epochs", "best_epoch", "seconds")},
+        **{name: folds[name].iloc[0] for name in WHOLE},
+        # Of a model trained elsewhere none of this is known.
+        "num_converged": len(folds) - int((~folds["converged"].fillna(True)).sum()),
         "chosen_here": bool(folds["chosen_here"].any()),
     }
 
@@ -171,10 +160,12 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
     for name, title in (("tumour", "Tumour images"), ("all", "All images")):
         rows = [
             {"Model": row["model"], "n": row["num_images"]}
-            | {label: _summary(row, score) for score, label in SCORES.items()}
+            | {label: _summary(row, score) for score, label in measured_scores(run).items()}
             for row in by_images.get(name, [])
         ]
-        sections.append(Table(f"{title}. {BOOTSTRAP} {protocol}", pd.DataFrame(rows)))
+        number = max((row["n"] for row in rows), default=0)
+        caption = f"{title}, n = {number}. {BOOTSTRAP} {protocol}{_surface_definition(run)}"
+        sections.append(Table(caption, pd.DataFrame(rows)))
     normal = [
         {
             "Model": row["model"],
@@ -199,18 +190,28 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
     write_page(folder, "models", "Models", sections)
 
 
+def _surface_definition(run: KfoldRun) -> str:
+    if not any(name in run.images for name in SURFACE_SCORES):
+        return ""
+    # It loads OpenCV, which other readers of this module do without.
+    from busi_tune.evaluation.surface import DEFINITION
+
+    return f" {DEFINITION}"
+
+
 def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {"Model": row["model"]}
         | {label: row[name] for name, label in COST.items()}
-        | {"Note": _note(row)}
+        | {"Note": describe_note(row)}
         for row in rows
     )
+    return table.astype({COST[name]: "Int64" for name in WHOLE} if rows else {})
 
 
 def describe_protocol(run: KfoldRun) -> str:
     """Say how the pixels were counted and what an empty mask scores."""
-    thresholds = sorted({run.setting(model, "training.threshold") for model in run.models})
+    thresholds = sorted({run.setting(model, "training.threshold") for model in run.models} - {None})
     listed = " or ".join(f"{threshold:g}" for threshold in thresholds)
     source = "" if run.config.data.root else "Synthetic images. "
     return f"{source}Counted in original pixels, threshold {listed}. {EMPTY_RULE}"
@@ -225,7 +226,7 @@ def describe_grouping(run: KfoldRun) -> str:
     return f"Splits keep the groups of {run.config.data.groups} together."
 
 
-def _note(row: pd.Series) -> str:
+def describe_note(row: pd.Series) -> str:
     """Say what must be known before the figures are taken for more than they are."""
     open_ends = row["num_trainings"] - row["num_converged"]
     notes = [f"not converged in {open_ends} of {row['num_trainings']}"] if open_ends else []
@@ -234,7 +235,8 @@ def _note(row: pd.Series) -> str:
 
 
 def _summary(row: pd.Series, score: str) -> str:
-    return format_summary(*(row[f"{score}_{part}"] for part in STATISTICS))
+    decimals = 1 if score == "hd95" else 3
+    return format_summary(*(row[f"{score}_{part}"] for part in STATISTICS), decimals=decimals)
 
 
 def _interval(row: pd.Series, score: str) -> str:

@@ -96,15 +96,17 @@ def format_score(value: float) -> str:
     return MISSING if np.isnan(value) else f"{value:.3f}"
 
 
-def format_interval(mean: float, low: float, high: float) -> str:
+def format_interval(mean: float, low: float, high: float, *, decimals: int = 3) -> str:
     """Format a mean with its interval, `0.812 [0.795, 0.829]`."""
-    return MISSING if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    if np.isnan(mean):
+        return MISSING
+    return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def format_summary(mean: float, sd: float, low: float, high: float) -> str:
+def format_summary(mean: float, sd: float, low: float, high: float, *, decimals: int = 3) -> str:
     """Format mean, standard deviation and interval, `0.812 ± 0.153 [0.795, 0.829]`."""
-    interval = format_interval(mean, low, high)
-    return interval if np.isnan(sd) else interval.replace(" ", f" ± {sd:.3f} ", 1)
+    interval = format_interval(mean, low, high, decimals=decimals)
+    return interval if np.isnan(sd) else interval.replace(" ", f" ± {sd:.{decimals}f} ", 1)
 
 
 def _escape(cell: str) -> str:

@@ -58,11 +58,13 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
     from busi_tune.results import (
         audit,
         comparisons,
+        conventions,
         curves,
         differences,
         kfold_tables,
         methods,
         nested,
+        operating_point,
         pairs,
         report_protocol,
         search_tables,
@@ -82,6 +84,8 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
     if (run.folder / run_directory.AUDIT).exists():
         audit.write_audit(run.folder)
     report_protocol.write_report_protocol(run)
+    conventions.write_conventions(run)
+    operating_point.write_operating_point(run)
     nested.write_nested(run)
     methods.write_methods(run)
     curves.write_model_curves(run)
@@ -104,13 +108,19 @@ def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "
 
 def console_rows(run_dir: Path) -> list[dict[str, str]]:
     """Return the rows of a run's closing table: its models, or its leading trials."""
-    import pandas as pd
-
-    from busi_tune.results import kfold_tables, search_tables
+    from busi_tune.results import closing, search_tables
     from busi_tune.results.read import KfoldRun, read_run
 
     run = read_run(run_dir)
     if isinstance(run, KfoldRun):
-        models = run_dir / run_directory.TABLES / "models.csv"
-        return kfold_tables.console_rows(pd.read_csv(models, dtype={"model": str}))
+        return closing.closing_rows(*closing.read_closing(run_dir))
     return search_tables.console_rows(run)
+
+
+def console_lines(run_dir: Path) -> list[str]:
+    """Return what may be said of a run's models, a sentence a line; nothing of a search."""
+    from busi_tune.results import closing
+
+    if not (run_dir / run_directory.TABLES / "models.csv").exists():
+        return []
+    return closing.closing_lines(*closing.read_closing(run_dir))

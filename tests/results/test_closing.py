@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from busi_tune import run_directory
+from busi_tune.data.cache import ImageSet
+from busi_tune.jobs.console import print_lines, print_rows
+from busi_tune.results.closing import closing_lines, closing_rows, read_closing
+from busi_tune.results.kfold_tables import write_kfold_tables
+from busi_tune.results.pairs import write_pairs
+from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.write import console_lines
+from tests.results.conftest import write_kfold_run
+
+Tables = tuple[pd.DataFrame, pd.DataFrame | None]
+
+
+def read_kfold(folder: Path) -> KfoldRun:
+    run = read_run(folder)
+    assert isinstance(run, KfoldRun)
+    return run
+
+
+def write_tables(folder: Path) -> Tables:
+    run = read_kfold(folder)
+    write_kfold_tables(run)
+    write_pairs(run)
+    return read_closing(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, images: ImageSet) -> Path:
+    models = ("unet", "report_cnn", "smp_unet")
+    return write_kfold_run(tmp_path / "run", images, models, num_folds=2)
+
+
+def test_every_model_stands_beside_the_leader_with_the_interval_of_its_pair(folder: Path) -> None:
+    models, pairs = write_tables(folder)
+    assert pairs is not None
+    pairs = pairs.assign(difference=0.25, low=0.125, high=0.5, corrected_t_holm=0.02)
+    tumour = models["images"] == "tumour"
+    models.loc[tumour, "dice_mean"] = [0.5, 0.3, 0.7]
+    rows = {row["model"]: row for row in closing_rows(models, pairs)}
+    differences = {model: row["Dice to the leader"] for model, row in rows.items()}
+    # Both pairs with smp_unet name it second: first - second is the other minus the leader.
+    assert differences == {
+        "unet": "0.250 [0.125, 0.500]", "report_cnn": "0.250 [0.125, 0.500]", "smp_unet": "-",
+    }  # fmt: skip
+    assert rows["unet"]["p (Holm)"] == "0.020"
+    models.loc[tumour, "dice_mean"] = [0.9, 0.3, 0.7]
+    rows = {row["model"]: row for row in closing_rows(models, pairs)}
+    assert rows["smp_unet"]["Dice to the leader"] == "-0.250 [-0.500, -0.125]"
+
+
+def test_scores_are_those_of_the_tumour_images(folder: Path) -> None:
+    models, pairs = write_tables(folder)
+    row = closing_rows(models, pairs)[0]
+    shown = models.set_index(["model", "images"])
+    expected = shown.loc[("unet", "tumour"), "dice_mean"]
+    assert row["Dice, tumour images"].startswith(f"{expected:.3f} [")
+    assert row["false lesions"] == f"{shown.loc[('unet', 'normal'), 'false_lesion_mean']:.3f}"
+    assert "NSD, tumour images" not in row
+
+
+def test_nsd_is_shown_where_it_was_measured(folder: Path) -> None:
+    images = pd.read_csv(folder / run_directory.IMAGES)
+    images.assign(nsd=0.5, hd95=12.25).to_csv(folder / run_directory.IMAGES, index=False)
+    models, pairs = write_tables(folder)
+    assert closing_rows(models, pairs)[0]["NSD, tumour images"] == "0.500 [0.500, 0.500]"
+    page = (folder / "tables/models.md").read_text()
+    assert "12.2 ± 0.0 [12.2, 12.2]" in page
+    assert "HD95 and NSD at 2 pixels" in page
+
+
+def test_lines_are_the_conclusions_on_the_leader(folder: Path) -> None:
+    models, pairs = write_tables(folder)
+    assert pairs is not None
+    tumour = models["images"] == "tumour"
+    models.loc[tumour, ["dice_mean", "dice_low", "dice_high"]] = [
+        [0.5, 0.4, 0.6], [0.3, 0.2, 0.4], [0.7, 0.65, 0.75],
+    ]  # fmt: skip
+    lines = closing_lines(models, pairs)
+    own = pairs[(pairs["score"] == "dice") & (pairs["images"] == "tumour")]
+    assert lines == list(own.loc[own["second"] == "smp_unet", "conclusion"])
+    models.loc[tumour & (models["model"] == "unet"), "dice_mean"] = 0.68
+    assert "rank 2 lies inside rank 1's interval" in closing_lines(models, pairs)[0]
+
+
+def test_a_single_model_has_a_row_and_nothing_to_conclude(folder: Path) -> None:
+    for name in (run_directory.FOLDS, run_directory.IMAGES):
+        rows = pd.read_csv(folder / name)
+        rows[rows["model"] == "unet"].to_csv(folder / name, index=False)
+    models, pairs = write_tables(folder)
+    (row,) = closing_rows(models, pairs)
+    assert "Dice to the leader" not in row
+    assert closing_lines(models, pairs) == []
+
+
+def test_a_search_has_no_lines(search_run: Path) -> None:
+    assert console_lines(search_run) == []
+
+
+def test_off_a_terminal_lines_are_plain_and_never_wrapped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = "word [bold] " * 60
+    print_lines([line])
+    print_rows([{"model": "unet", "Dice": "0.5 [0.4, 0.6]"}])
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == line
+    assert any("0.5 [0.4, 0.6]" in row for row in shown)
