@@ -86,7 +86,7 @@ def _outlook(row: Row) -> str:
             f"{found}; no number of repeats would settle the one observed, since all of them "
             "share these images."
         )
-    return f"{found}; about {row['repeats_needed']} repeats would settle the one observed."
+    return f"{found}; about {row['repeats_needed']} repeats in all would settle the one observed."
 
 
 def describe_leaders(ranking: pd.DataFrame, score: str, chosen: list[str]) -> str:

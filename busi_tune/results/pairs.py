@@ -42,6 +42,10 @@ COLUMNS = (
     "corrected_low", "corrected_high", "superiority", "superiority_low", "superiority_high",
     "effect_size", "detectable", "repeats_needed", "verdict", "conclusion",
 )  # fmt: skip
+EMPTY_SURFACES = {
+    "nsd": "An empty prediction scores 0.",
+    "hd95": "An empty prediction scores the image's diagonal.",
+}
 TITLES = {"tumour": "Tumour images", "all": "All images"}
 
 
@@ -163,7 +167,9 @@ def write_pairs(run: KfoldRun) -> None:
         if score in run.images and run.images["has_lesion"].any():
             table = pairs_table(run, score)
             tables.append(table.assign(score=score, images="tumour"))
-            sections.append(Table(f"{LABELS[score]}, tumour images.", _shown_briefly(table)))
+            number = table["num_images"].max()
+            caption = f"{LABELS[score]}, tumour images, n = {number}; as above, without claims."
+            sections.append(Table(f"{caption} {EMPTY_SURFACES[score]}", _shown_briefly(table)))
     folder = run.folder / run_directory.TABLES
     csv = pd.concat(tables)[["score", "images", *COLUMNS]]
     write_csv(folder / "pairs.csv", csv)

@@ -109,7 +109,7 @@ def test_an_undecided_pair_gets_no_claim_but_what_would_settle_it(tmp_path: Path
     assert row["verdict"] == "undecided"
     assert row["conclusion"].startswith("No claim on a against b: the difference of 0.0")
     assert f"A difference of {row['detectable']:.3f} could have been detected" in row["conclusion"]
-    assert f"about {row['repeats_needed']} repeats would settle" in row["conclusion"]
+    assert f"about {row['repeats_needed']} repeats in all would settle" in row["conclusion"]
     assert row["repeats_needed"] > 1
 
 
