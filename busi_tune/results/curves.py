@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from busi_tune import run_directory
+from busi_tune.results.kfold_tables import EMPTY_RULE
 from busi_tune.results.read import KfoldRun, SearchRun
 from busi_tune.results.style import (
     GREY,
@@ -89,7 +90,8 @@ def plot_curves(title: str, curves: Sequence[pd.DataFrame]) -> Figure:
     details = f"n = {len(curves)} training{'s' if many else ''}"
     if many:
         details += "; thin: each of them, bold: their mean, as far as all of them went"
-    details += ". Metrics per image at training size, training ones on augmented images."
+    details += ". Metrics per image at training size, training ones on augmented images. "
+    details += EMPTY_RULE
     set_title(figure, title, details)
     return figure
 

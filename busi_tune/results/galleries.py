@@ -39,7 +39,8 @@ def write_galleries(run: KfoldRun, images: ImageSet) -> None:
         if _is_complete(model, shown[model], names):
             figure = plot_gallery(run, model, chosen, shown[model])
             save_figure(figure, folder, f"gallery-{model}", vector=False)
-    disagreements = choose_disagreements(first, run.models)
+    with_maps = [model for model in run.models if shown[model].folder.is_dir()]
+    disagreements = choose_disagreements(first, with_maps)
     pairs = [(model, name) for name, *models in disagreements for model in models]
     if pairs and all(_is_complete(model, shown[model], [name]) for model, name in pairs):
         figure = plot_disagreements(run, disagreements, shown)

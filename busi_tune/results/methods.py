@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from busi_tune import run_directory
+from busi_tune.compared import NESTED
 from busi_tune.results import recipes
 from busi_tune.results.protocol import read_protocol
 from busi_tune.results.read import KfoldRun
@@ -120,6 +121,8 @@ def describe_models(run: KfoldRun) -> str:
             recipes.describe_preparation(run),
             recipes.describe_training(run),
         ]
+    if NESTED in run.models and run.config.kfold.search:
+        sentences.append(recipes.describe_search(run))
     external = [model for model in run.models if model not in run.trained]
     if external:
         sentences.append(

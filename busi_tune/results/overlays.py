@@ -15,6 +15,7 @@ from PIL import Image
 from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
 from busi_tune.evaluation.levels import threshold_level
+from busi_tune.results.kfold_tables import EMPTY_RULE
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.style import (
     PREDICTION,
@@ -125,7 +126,7 @@ def plot_detailed(model: str, names: Sequence[str], shown: Predictions) -> Figur
     details = (
         f"n = {len(names)} tumour images of the test parts, one drawn at random from each "
         f"fifth of them by Dice (mean over models), worst first. Probability: black 0, "
-        f"white 1; threshold {shown.threshold:g}."
+        f"white 1; threshold {shown.threshold:g}. Dice in original pixels. {EMPTY_RULE}"
     )
     set_title(figure, f"Test predictions of {model}", details)
     return figure
@@ -147,8 +148,8 @@ def plot_sheet(model: str, names: Sequence[str], shown: Predictions) -> Figure:
         axes.set_title(f"{label} {dice:.2f}", fontsize=6, fontweight="normal", pad=2)
     details = (
         f"n = {len(names)} test images drawn at random, by Dice (mean over models), worst first; "
-        f"above each its class and {model}'s Dice. "
-        "Solid, blue: ground truth; dashed, orange: prediction."
+        f"above each its class and {model}'s Dice in original pixels, threshold "
+        f"{shown.threshold:g}. Solid, blue: ground truth; dashed, orange: prediction. {EMPTY_RULE}"
     )
     set_title(figure, f"Test predictions of {model}", details)
     return figure

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from busi_tune.compared import NESTED
 from busi_tune.results.read import KfoldRun
 
 Setting = Callable[[str], Any]
@@ -35,7 +36,7 @@ MONITORS = {
 def own_models(run: KfoldRun) -> list[str]:
     """The models that the configuration describes; others were searched for or brought along."""
     configured = run.config.kfold.models or {run.config.model.architecture: {}}
-    return [model for model in run.models if model in configured]
+    return [model for model in run.trained if model in configured]
 
 
 def describe_models(run: KfoldRun) -> str:
@@ -70,6 +71,20 @@ def describe_training(run: KfoldRun) -> str:
         f"Of each training the weights of the epoch with {_for_models(run, _monitor)}, at training "
         "size, were kept.",
     ])  # fmt: skip
+
+
+def describe_search(run: KfoldRun) -> str:
+    """Say how the model of a nested search came about."""
+    settings = partial(run.setting, NESTED)
+    sampler = {"tpe": "TPE", "random": "random draws"}[settings("search.sampler")]
+    pruner = settings("search.pruner")
+    stopped = f", poor ones stopped early ({pruner})" if pruner != "none" else ""
+    return (
+        f"`{NESTED}` is a nested cross-validation: inside the training set of each fold "
+        f"{settings('search.num_trials')} trials by {sampler}{stopped} searched "
+        f"{quote_names(settings('search.space'))}; the best on the validation part was trained "
+        "and tested on the fold, which its search had not seen."
+    )
 
 
 def join(parts: Sequence[str], separator: str = ", ") -> str:

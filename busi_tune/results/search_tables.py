@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.results.kfold_tables import EMPTY_RULE
 from busi_tune.results.read import SearchRun
 from busi_tune.results.tables import Table, format_value, write_csv, write_page
 from busi_tune.search_space import compile_space
@@ -24,7 +25,7 @@ def write_search_tables(run: SearchRun) -> None:
     caption = (
         f"{_count_states(run)}. The {len(leaders)} best by {run.monitor}, the mean over the "
         "validation images at training size in the best epoch: chosen for being best, they are "
-        "no estimate of performance on other images."
+        f"no estimate of performance on other images. {EMPTY_RULE}"
     )
     write_page(folder, "trials", "Trials", [Table(caption, leaders)])
     choices = choices_table(run)

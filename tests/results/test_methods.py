@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from busi_tune import run_directory
+from busi_tune.compared import NESTED
 from busi_tune.results.methods import write_methods
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.settings import override, to_yaml
@@ -136,6 +137,22 @@ def test_a_model_chosen_on_these_images_is_named_as_such(kfold_run: Path) -> Non
     assert "optimistic" not in methods(kfold_run)
     change_folds(kfold_run, chosen_here=True)
     assert "its settings had been chosen on some of these images" in methods(kfold_run)
+
+
+def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
+    for name in (run_directory.FOLDS, run_directory.EPOCHS, run_directory.IMAGES):
+        rows = pd.read_csv(kfold_run / name)
+        rows.replace({"model": {"report_cnn": NESTED}}).to_csv(kfold_run / name, index=False)
+    space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2}, "loss.bce": [0.5, 1.0]}
+    change(kfold_run, {
+        "kfold.models": {"unet": {}},
+        "kfold.search": {"search": {"num_trials": 7, "sampler": "random", "space": space}},
+    })  # fmt: skip
+    text = methods(kfold_run)
+    assert f"`{NESTED}` is a nested cross-validation" in text
+    assert "7 trials by random draws, poor ones stopped early (halving)" in text
+    assert "searched `optimizer.lr` and `loss.bce`" in text
+    assert text.count("learning rate of 0.001") == 1
 
 
 def test_a_single_model_is_compared_with_none(kfold_run: Path) -> None:
