@@ -34,8 +34,8 @@ class OperatingPoint:
 
 def counts_at(levels: Levels, truth: Mask, point: OperatingPoint) -> Counts:
     """Count the pixels of a map at one operating point; tp, fp, fn, tn."""
-    (counts,) = _counts_by_size(levels, truth, point.threshold, (point.component_px,))
-    return counts
+    counts = _counts_by_size(levels, truth, point.threshold, (point.component_px,))
+    return counts.reshape(4)
 
 
 def counts_everywhere(levels: Levels, truth: Mask) -> Counts:

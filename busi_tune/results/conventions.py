@@ -129,7 +129,7 @@ def write_conventions(run: KfoldRun) -> None:
         sections += _published_sections(run, published)
     missing = _left_out(table)
     if missing:
-        sections.append(f"Left out, since the run has no counts for them: {', '.join(missing)}.")
+        sections.append(f"Left out, since the run has no counts for them: {'; '.join(missing)}.")
     write_page(folder, "conventions", "Conventions of scoring", sections)
 
 
@@ -217,8 +217,9 @@ def _published_sections(run: KfoldRun, published: pd.DataFrame) -> list[str | Ta
         "## Published rules",
         Table(
             "Predictions of this run, scored by the rules of published figures as far as they are "
-            "stated; the difference is to ours on tumour images. Not repeated are the sources' "
-            "splits, duplicates, image sizes and choices of the best epoch.",
+            "stated; the difference is to ours on tumour images. The union of masks and an empty "
+            "rule as ours are taken where nothing is stated. Not repeated are the sources' splits, "
+            "duplicates, image sizes and choices of the best epoch.",
             _shown(run, published, "Rule of"),
         ),
         Table("What the sources state, what was taken, and their figures in percent.", stated),

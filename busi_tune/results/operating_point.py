@@ -54,7 +54,7 @@ def write_operating_point(run: KfoldRun) -> None:
         "the one nearest to 0.5 and 0 was taken. No test image had a part in the choice."
     )
     scores = ("Threshold of the tables", "Chosen on validation")
-    sections = [explanation, Table(caption, shown, scores, keys=2)]
+    sections: list[str | Table] = [explanation, Table(caption, shown, scores, keys=2)]
     write_page(folder, "operating_point", "Operating point", sections)
 
 
@@ -80,13 +80,13 @@ def operating_point_table(run: KfoldRun) -> pd.DataFrame:
 
 def _compare(images: pd.DataFrame, model: str) -> list[dict[str, object]]:
     tuned = images[TUNED].to_numpy(dtype=np.int64)
-    scores = {
-        "fixed": images["dice"],
-        "tuned": compute_metrics(tuned)["dice"],
-        "false_fixed": (images["fp"] > 0).astype(float),
-        "false_tuned": (tuned[:, 1] > 0).astype(float),
-    }
-    averaged = average_repeats(images.assign(**scores), list(scores))
+    scored = images.assign(
+        fixed=images["dice"],
+        tuned=compute_metrics(tuned)["dice"],
+        false_fixed=(images["fp"] > 0).astype(float),
+        false_tuned=(tuned[:, 1] > 0).astype(float),
+    )
+    averaged = average_repeats(scored, ["fixed", "tuned", "false_fixed", "false_tuned"])
     lesion = averaged["has_lesion"].astype(bool)
     parts = (
         ("dice_tumour", averaged[lesion], "fixed", "tuned"),

@@ -126,7 +126,7 @@ def test_rules_without_counts_are_named_not_shown(kfold_run: Path) -> None:
     write_conventions(run)
     page = (kfold_run / "tables" / "conventions.md").read_text()
     left_out = next(line for line in page.splitlines() if line.startswith("Left out"))
-    assert "first mask alone, not the union, operating point chosen" in left_out
+    assert "first mask alone, not the union; operating point chosen" in left_out
     assert page.count("first mask alone") == 1
 
 

@@ -35,20 +35,22 @@ def tuned_run(kfold_run: Path) -> Path:
 
 def test_differences_are_paired_on_the_same_images(tuned_run: Path) -> None:
     run = read_kfold(tuned_run)
-    table = operating_point_table(run).set_index(["model", "measure"])
+    table = {
+        (row["model"], row["measure"]): row for row in operating_point_table(run).to_dict("records")
+    }
     for model in run.models:
         images = run.images[run.images["model"] == model]
         false = images.loc[~images["has_lesion"], "fp"] > 0
         tuned = compute_metrics(images[[f"{name}_tuned" for name in COUNTS]].to_numpy())["dice"]
         (change,) = summarise((tuned - images["dice"]).to_numpy()[:, None], images["group"])
-        row = table.loc[model, "dice_all"]
+        row = table[model, "dice_all"]
         assert row["difference"] == pytest.approx(change.mean)
         assert (row["low"], row["high"]) == pytest.approx((change.low, change.high))
         assert row["fixed"] == pytest.approx(images["dice"].mean())
-        assert table.loc[(model, "dice_tumour"), "difference"] == 0
-        assert table.loc[(model, "false_lesion"), "fixed"] == pytest.approx(false.mean())
-        assert table.loc[(model, "false_lesion"), "tuned"] == 0
-        assert row[["thresholds", "components_px"]].tolist() == ["0.35 to 0.5", "100"]
+        assert table[model, "dice_tumour"]["difference"] == 0
+        assert table[model, "false_lesion"]["fixed"] == pytest.approx(false.mean())
+        assert table[model, "false_lesion"]["tuned"] == 0
+        assert (row["thresholds"], row["components_px"]) == ("0.35 to 0.5", "100")
 
 
 def test_the_page_says_on_what_the_point_was_chosen(tuned_run: Path) -> None:
