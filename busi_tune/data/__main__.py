@@ -4,6 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from busi_tune.data.busi import Sample
+    from busi_tune.data.duplicates import Pair
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,16 +176,14 @@ def run_duplicates(options: argparse.Namespace) -> int:
         write_groups,
         write_pairs,
     )
-    from busi_tune.data.duplicates import find_alarms, find_pairs, group_images
+    from busi_tune.data.duplicates import find_alarms, group_images
     from busi_tune.data.group_sheet import draw_groups
-    from busi_tune.data.phases import Phases
 
     paths = (options.out, options.out.with_name("pairs.csv"), options.out.with_suffix(".png"))
     if len(set(paths)) < 3:
         raise ValueError(f"--out must be a CSV of another name than pairs.csv, got {options.out}")
     samples = find_samples(options.path, options.classes)
-    with Phases() as progress:
-        pairs = find_pairs(samples, progress)
+    pairs = find_or_load_pairs(samples)
     groups = group_images([sample.name for sample in samples], pairs)
     comparisons = compare_notes(samples, pairs)
     write_groups(paths[0], groups)
@@ -198,24 +201,36 @@ def run_duplicates(options: argparse.Namespace) -> int:
 
 def run_audit(options: argparse.Namespace) -> int:
     """Print the pairs that a split separates, then the counts."""
-    from busi_tune.config import DataConfig
     from busi_tune.data.audit import describe_leaks, find_leaks, read_folds
     from busi_tune.data.busi import find_samples
-    from busi_tune.data.cache import cache_folder, hash_samples, join_hashes
-    from busi_tune.data.groups import load_pairs
-    from busi_tune.data.phases import Phases
 
     samples = find_samples(options.path, options.classes)
     folds = read_folds(options.splits, [sample.name for sample in samples])
-    data_hash = join_hashes(hash_samples(samples).values())
-    with Phases() as progress:
-        pairs = load_pairs(samples, data_hash, cache_folder(DataConfig()), progress)
-    leaks = find_leaks(folds, pairs)
+    leaks = find_leaks(folds, find_or_load_pairs(samples))
     for leak in leaks:
         print(f"{leak.fold}: {leak.image} has {leak.twin} in training ({leak.level})")
     for line in describe_leaks(folds, leaks):
         print(line)
+    if leaks:
+        print(
+            "folds without such twins: python -m busi_tune.kfold draws them (data.groups auto); "
+            "the groups for other software: python -m busi_tune.data duplicates"
+        )
+    else:
+        print("no test image has a near-duplicate in training")
     return 0
+
+
+def find_or_load_pairs(samples: "Sequence[Sample]") -> "list[Pair]":
+    """Find the near-duplicates of a folder, with progress, or read them where that was done."""
+    from busi_tune.config import DataConfig
+    from busi_tune.data.cache import cache_folder, hash_samples, join_hashes
+    from busi_tune.data.groups import load_pairs
+    from busi_tune.data.phases import Phases
+
+    data_hash = join_hashes(hash_samples(samples).values())
+    with Phases() as progress:
+        return load_pairs(samples, data_hash, cache_folder(DataConfig()), progress)
 
 
 def run_nnunet(options: argparse.Namespace) -> int:

@@ -76,7 +76,7 @@ def describe_leaks(folds: Mapping[str, Parts], leaks: Iterable[Leak]) -> list[st
         shares = [f"{len(s)} ({len(s) / max(num_test, 1):.1%})" for s in (identical, related)]
         lines.append(
             f"{fold}: of {num_test} test images {shares[0]} have an identical scan in training, "
-            f"{shares[1]} with neighbouring frames"
+            f"{shares[1]} that or a neighbouring frame"
         )
     return lines
 

@@ -73,7 +73,7 @@ def describe_audit(run_dir: Path) -> list[str]:
     return [
         f"{NAMES[row['folds']]}: of {row['num_tests']} test images {row['identical']} "
         f"({row['identical_share']:.1%}) have an identical scan in training, {row['related']} "
-        f"({row['related_share']:.1%}) with neighbouring frames"
+        f"({row['related_share']:.1%}) that or a neighbouring frame"
         for row in audit_table(run_dir).to_dict("records")
     ]
 

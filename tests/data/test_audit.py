@@ -28,11 +28,11 @@ def test_every_test_image_with_a_twin_in_training_is_named() -> None:
     ]
     assert describe_leaks(folds, leaks) == [
         "0: of 2 test images 1 (50.0%) have an identical scan in training, "
-        "2 (100.0%) with neighbouring frames",
+        "2 (100.0%) that or a neighbouring frame",
         "1: of 3 test images 1 (33.3%) have an identical scan in training, "
-        "3 (100.0%) with neighbouring frames",
+        "3 (100.0%) that or a neighbouring frame",
         "all: of 5 test images 2 (40.0%) have an identical scan in training, "
-        "5 (100.0%) with neighbouring frames",
+        "5 (100.0%) that or a neighbouring frame",
     ]
 
 

@@ -32,9 +32,9 @@ def test_an_image_counts_once_and_related_includes_identical(tmp_path: Path) -> 
     assert list(table.loc["naive"]) == [4, 2, 0.5, 3, 0.75]
     assert describe_audit(tmp_path) == [
         "folds of this run: of 4 test images 0 (0.0%) have an identical scan in training, "
-        "0 (0.0%) with neighbouring frames",
+        "0 (0.0%) that or a neighbouring frame",
         "naive folds: of 4 test images 2 (50.0%) have an identical scan in training, "
-        "3 (75.0%) with neighbouring frames",
+        "3 (75.0%) that or a neighbouring frame",
     ]
 
 
