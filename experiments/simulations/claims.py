@@ -232,7 +232,8 @@ def to_page(lines: Sequence[dict[str, Any]]) -> str:
         f"{rounds:,} rounds a case, so that a rate of 0.05 is known to ±{2 * error:.3f}. "
         "Made by `experiments/simulations/claims.py`, which says how.",
         "Share of runs in which two equal models are found to differ; the stated level is 0.05. "
-        "One minus it is the coverage of the interval: the corrected t's, the bootstrap's, P(A > B)'s.",
+        "One minus it is the coverage of the interval: the corrected t's, the bootstrap's, "
+        "P(A > B)'s.",
         to_markdown(Table("", false, tuple(map(str, false))[3:])),
         "Share of 95 % intervals that hold the true value.",
         to_markdown(Table("", coverage, ("Covered",))),
