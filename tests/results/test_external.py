@@ -9,6 +9,7 @@ import pytest
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.nnunet import name_cases
 from busi_tune.report import main
+from busi_tune.results.external import import_nnunet
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.write import console_rows
 from tests.results.conftest import write_kfold_run
@@ -18,7 +19,7 @@ Summaries = dict[int, list[dict[str, Any]]]
 
 @pytest.fixture
 def run_dir(tmp_path: Path, images: ImageSet) -> Path:
-    return write_kfold_run(tmp_path / "run", images, ("unet", "report_cnn"), num_folds=2)
+    return write_kfold_run(tmp_path / "run", images, ("unet",), num_folds=2)
 
 
 def report(run_dir: Path, *more: str) -> int:
@@ -61,29 +62,25 @@ def write_summaries(folder: Path, summaries: Summaries) -> Path:
     return folder
 
 
-def test_nnunet_is_a_further_model_of_every_later_report(run_dir: Path, tmp_path: Path) -> None:
+def test_nnunet_is_a_further_model_of_the_report(run_dir: Path, tmp_path: Path) -> None:
     folder = write_summaries(tmp_path / "trainer", make_summaries(run_dir))
     assert report(run_dir, "--nnunet", f"nn={folder}") == 0
     run = read_kfold(run_dir)
-    assert run.models == ["unet", "report_cnn", "nn"]
-    assert run.trained == ["unet", "report_cnn"]
-    scores = ["dice", "iou", "precision", "recall", "specificity"]
-    by_model = {m: t.set_index("image").sort_index() for m, t in run.images.groupby("model")}
-    pd.testing.assert_frame_equal(by_model["nn"][scores], by_model["unet"][scores])
-    assert (by_model["nn"]["group"] == by_model["unet"]["group"]).all()
-    written = {p.name: p.read_bytes() for p in (run_dir / "tables").iterdir()}
-    page = written["models.md"].decode()
+    assert (run.models, run.trained) == (["unet", "nn"], ["unet"])
+    page = (run_dir / "tables" / "models.md").read_text()
     assert "| nn | 16 |" in page
     assert "| nn | 2 | - | - | - | - | - |" in page
-    assert report(run_dir) == 0
-    assert {p.name: p.read_bytes() for p in (run_dir / "tables").iterdir()} == written
-
-
-def test_the_closing_table_has_no_cost_for_it(run_dir: Path, tmp_path: Path) -> None:
-    folder = write_summaries(tmp_path / "trainer", make_summaries(run_dir))
-    assert report(run_dir, "--nnunet", f"nn={folder}") == 0
     row = console_rows(run_dir)[-1]
     assert (row["model"], row["epochs"], row["parameters"], row["note"]) == ("nn", "-", "-", "")
+
+
+def test_its_figures_are_its_counts_under_our_rule(run_dir: Path, tmp_path: Path) -> None:
+    folder = write_summaries(tmp_path / "trainer", make_summaries(run_dir))
+    import_nnunet(run_dir, "nn", folder)
+    rows = read_kfold(run_dir).images
+    by_model = {name: part.set_index("image").sort_index() for name, part in rows.groupby("model")}
+    scores = ["dice", "iou", "precision", "recall", "specificity", "group"]
+    pd.testing.assert_frame_equal(by_model["nn"][scores], by_model["unet"][scores])
 
 
 def forget_a_fold(summaries: Summaries) -> None:
