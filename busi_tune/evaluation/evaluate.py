@@ -45,7 +45,9 @@ class Evaluation:
     """What a network made of some images."""
 
     images: pd.DataFrame
-    """A row per image: counts and scores."""
+    """A row per image: image, label, group, height, width, counts and metrics in original pixels,
+    counts at training size (`_resized`), HD95, NSD, the true mask's irregularity, counts against
+    the first mask file alone (`_first`) and at the operating point (`_tuned`)."""
     thresholds: pd.DataFrame
     """A row per image: Dice at each of `THRESHOLDS`, all components kept."""
     point: OperatingPoint
@@ -68,25 +70,16 @@ def evaluate(
     Args:
         model: network of logits (B, 1, S, S); left in the mode in which it came.
         images, device_images: the set, decoded and on the network's device.
-        indices: positions in the set.
+        indices: positions in the set; the rows come in their order.
         threshold: probability from which a pixel is lesion.
         batch_size: images per forward pass.
-        point: operating point of the tuned counts; None chooses it on these very images, of
-            which there must then be one.
+        point: operating point of the tuned counts; None chooses it on these images, at least one.
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
-
-    Returns:
-        Rows in the order of `indices`: image, label, group, height, width, counts and metrics in
-        original pixels, counts at training size with the ending `_resized`, HD95 and NSD, the
-        true mask's irregularity, counts against the first mask file alone (`_first`) and at the
-        operating point (`_tuned`).
     """
     rows: list[Row] = []
     tuned, by_threshold = [], []
-    positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
-    for index, probability, resized in _predict(
-        model, device_images, positions, batch_size, threshold
-    ):
+    predicted = _predict(model, device_images, indices, batch_size, threshold)
+    for index, probability, resized in predicted:
         truth = images.original_mask(index)
         levels = _original_levels(probability, truth.shape)
         if predictions is not None:
@@ -105,13 +98,14 @@ def evaluate(
 def _predict(
     model: nn.Module,
     device_images: DeviceImages,
-    positions: Tensor,
+    indices: Sequence[int] | npt.NDArray[np.int64],
     batch_size: int,
     threshold: float,
 ) -> Iterator[tuple[int, Tensor, list[int]]]:
     """Give each image's position, probabilities (1, S, S) and counts at training size."""
     was_training = model.training
     model.eval()
+    positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
     for start in range(0, len(positions), batch_size):
         batch = positions[start : start + batch_size]
         inputs, masks = device_images.gather(batch)

@@ -96,12 +96,8 @@ def evaluate_parts(
 ) -> OperatingPoint:
     """Evaluate the validation part and then the test part, in original pixels.
 
-    The operating point is chosen on the validation part before the test part is looked at. Writes
-    images.csv, thresholds.csv and the test's maps. A search keeps its test part closed and passes
-    an empty one.
-
-    Returns:
-        The operating point.
+    Returns the operating point, chosen on the validation part before the test part is looked at.
+    Writes images.csv, thresholds.csv and the test's maps. A search passes an empty test part.
     """
     point = None
     tables: dict[str, list[pd.DataFrame]] = {run_directory.IMAGES: [], run_directory.THRESHOLDS: []}
