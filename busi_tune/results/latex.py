@@ -25,7 +25,11 @@ _SPECIAL = str.maketrans({
 
 
 def escape(text: str) -> str:
-    """Write plain text so that LaTeX prints it as it is; `--` stays two hyphens."""
+    """Write plain text so that LaTeX prints it as it is; `--` stays two hyphens.
+
+    The hyphen before a number becomes a minus sign, from which no line can part it.
+    """
+    text = re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text)
     return re.sub("-(?=-)", "-\0", text).translate(_SPECIAL).replace("\0", "{}")
 
 

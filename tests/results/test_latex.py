@@ -64,6 +64,7 @@ def test_special_characters_are_printed_as_they_are() -> None:
     assert escape("0.5 ± 0.1") == r"0.5 \(\pm\) 0.1"
     assert escape("p < 0.05") == r"p \textless{} 0.05"
     assert escape("a\\b") == r"a\textbackslash{}b"
+    assert escape("[-0.2, 0.1] of a-1") == r"[\(-\)0.2, 0.1] of a-1"
     assert escape("---data.root") == "-{}-{}-data.root"
 
 
