@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
+import pytest
 
 TINY = [
     "--data.phantom_images=40",
@@ -17,6 +18,8 @@ TINY = [
     "--training.batch_size=8",
 ]
 
+
+PY_SPY = str(Path(sys.executable).with_name("py-spy"))
 
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -55,14 +58,38 @@ def start(
 
 
 def run(command: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run `python -m busi_tune.<command>` to its end in this environment."""
-    return subprocess.run(
-        [sys.executable, "-m", f"busi_tune.{command}", *arguments],
+    """Run `python -m busi_tune.<command>` to its end in this environment.
+
+    One that does not end fails the test with what it said and where Ray's processes stand.
+    """
+    line = [sys.executable, "-m", f"busi_tune.{command}", *arguments]
+    process = subprocess.Popen(
+        line,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
     )
+    try:
+        stdout, stderr = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        stacks = dump_stacks()
+        process.kill()
+        stdout, stderr = process.communicate()
+        pytest.fail(f"{' '.join(line)} did not end:\n{stdout}\n{stderr}\n{stacks}")
+    return subprocess.CompletedProcess(line, process.returncode, stdout, stderr)
+
+
+def dump_stacks() -> str:
+    """Show where each working process of Ray stands, by py-spy, which comes with Ray."""
+    stacks = []
+    for process in psutil.process_iter(["cmdline"]):
+        title = " ".join(process.info["cmdline"] or [])
+        if title.startswith("ray::") and not title.startswith("ray::IDLE"):
+            dump = [PY_SPY, "dump", "--nonblocking", "--pid", str(process.pid)]
+            done = subprocess.run(dump, capture_output=True, text=True, timeout=60)
+            stacks.append(f"{title}\n{done.stdout}{done.stderr}")
+    return "\n".join(stacks)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:

@@ -29,6 +29,8 @@ class Request:
     gpus_per_worker: float
     max_concurrent: int
     num_nodes: int
+    wait_seconds: float
+    """How long the workers of a training may take to find their place."""
 
 
 @contextlib.contextmanager
@@ -112,6 +114,7 @@ def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
         gpus_per_worker=gpus,
         max_concurrent=concurrent,
         num_nodes=len(nodes),
+        wait_seconds=resources.wait_seconds,
     )
 
 

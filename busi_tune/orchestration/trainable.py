@@ -10,11 +10,12 @@ from typing import Any
 
 import ray
 from ray import train, tune
-from ray.train import TrainingFailedError
+from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from busi_tune import run_directory
+from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
@@ -73,6 +74,7 @@ def _train_in_actor(
 
 def _train_on_workers(message: dict[str, Any], request: Request, shared: list[Any]) -> None:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = WORKER_POLL_SECONDS
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(request.wait_seconds)
     folder = Path(message["folder"])
     scratch = folder / run_directory.RAY_TRAIN
     trainer = TorchTrainer(
@@ -89,7 +91,8 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
             # A name of its own each time: the training's folder is what a retry goes on from.
             name=f"{message['name'].replace(' ', '-')}-{uuid.uuid4().hex[:8]}",
             storage_path=str(scratch),
-            failure_config=train.FailureConfig(max_failures=0),
+            # Ray Train would look for a place for its workers for ever, without a word.
+            failure_config=train.FailureConfig(max_failures=0, controller_failure_limit=0),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     )
@@ -97,6 +100,13 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     failure.unlink(missing_ok=True)
     try:
         trainer.fit()
+    except ControllerError as error:
+        reason = ClusterError(
+            f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
+            "something else holds their place in the cluster, or it lost nodes"
+        )
+        record_failure(folder, reason, retry=True)
+        raise reason from error
     except TrainingFailedError:
         if not failure.exists() or read_json(failure)["retry"]:
             raise  # a worker died: Tune tries again

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config, ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Training
 from busi_tune.settings import override
@@ -241,6 +243,31 @@ def test_two_workers_are_ranks_of_one_training(
     folder = trainings[0].folder
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     assert not (folder / "ray_train").exists()
+
+
+class Holder:
+    """Something else that runs on the cluster."""
+
+    def hold(self) -> None:
+        """Be there."""
+
+
+def test_workers_without_a_place_are_said_after_the_wait(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    with connected():
+        num_cpus = int(ray.cluster_resources()["CPU"])
+        options = {"num_cpus": 1, "lifetime": "detached", "name": "holder", "namespace": "test"}
+        ray.get(ray.remote(**options)(Holder).remote().hold.remote())
+    resources = ResourcesConfig(num_workers=num_cpus, wait_seconds=2, max_failures=0)
+    plan = ListPlan(make_trainings(1, config_with(resources__num_workers=num_cpus)))
+    try:
+        run_plan(plan, images, splits, resources, notes, make_fit())
+    finally:
+        with connected():
+            ray.kill(ray.get_actor("holder", namespace="test"))
+    assert notes.ended == {"training 0": "failed"}
+    assert "workers did not start within 2 s" in notes.reasons["training 0"]
 
 
 def test_a_failure_in_two_workers_is_said_and_not_repeated(
