@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.results.audit import OWN
+from busi_tune.results.pages.audit import OWN
+from busi_tune.results.pages.tables import Table, format_interval, write_csv, write_page
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.repeats import average_repeats
-from busi_tune.results.tables import Table, format_interval, write_csv, write_page
 from busi_tune.run_directory import read_json
 from busi_tune.statistics.intervals import summarise
 

@@ -84,7 +84,7 @@ def dump_stacks() -> str:
     """Show where each working process of Ray stands, by py-spy, which comes with Ray."""
     stacks = []
     for process in psutil.process_iter(["cmdline"]):
-        title = " ".join(process.info["cmdline"] or [])
+        title = " ".join(" ".join(process.info["cmdline"] or []).split())
         if title.startswith("ray::") and not title.startswith("ray::IDLE"):
             dump = [PY_SPY, "dump", "--nonblocking", "--pid", str(process.pid)]
             done = subprocess.run(dump, capture_output=True, text=True, timeout=60)

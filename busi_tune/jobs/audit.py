@@ -13,7 +13,7 @@ from busi_tune.data.busi import find_samples
 from busi_tune.data.cache import ImageSet, cache_folder, find_root
 from busi_tune.data.groups import load_pairs
 from busi_tune.data.splits import Split, name_parts
-from busi_tune.results.audit import NAIVE, OWN, describe_audit, write_audit
+from busi_tune.results.pages.audit import NAIVE, OWN, describe_audit, write_audit
 from busi_tune.run_directory import write_atomic
 
 logger = logging.getLogger(__name__)

@@ -92,7 +92,10 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
             name=f"{message['name'].replace(' ', '-')}-{uuid.uuid4().hex[:8]}",
             storage_path=str(scratch),
             # Ray Train would look for a place for its workers for ever, without a word.
-            failure_config=train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=train.FailureConfig(
+                max_failures=0,
+                controller_failure_limit=0,  # type: ignore[call-arg]
+            ),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.results.conclusions import describe_leaders
-from busi_tune.results.kfold_tables import describe_note
-from busi_tune.results.tables import MISSING, format_interval, format_score
+from busi_tune.results.pages.conclusions import describe_leaders
+from busi_tune.results.pages.kfold_tables import describe_note
+from busi_tune.results.pages.tables import MISSING, format_interval, format_score
 
 SCORES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD"}
 

@@ -28,8 +28,8 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
     """
     # The commands import this module before they know that their input is valid.
     from busi_tune.data.splits import load_splits
+    from busi_tune.results.figures.style import house_style
     from busi_tune.results.read import KfoldRun, read_run
-    from busi_tune.results.style import house_style
 
     run = read_run(run_dir)
     # Other images than the run's are refused before anything is drawn.
@@ -47,20 +47,18 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
 
 def write_comparison(folder: Path) -> None:
     """Write tables/ and figures/ of a comparison of runs, without those that show images."""
+    from busi_tune.results.figures.style import house_style
     from busi_tune.results.read import read_run
-    from busi_tune.results.style import house_style
 
     with house_style():
         _write_from_files(read_run(folder))
 
 
 def _write_from_files(run: "KfoldRun | SearchRun") -> None:
-    from busi_tune.results import (
+    from busi_tune.results.figures import comparisons, curves, differences, sizes, thresholds
+    from busi_tune.results.pages import (
         audit,
-        comparisons,
         conventions,
-        curves,
-        differences,
         kfold_tables,
         methods,
         nested,
@@ -68,9 +66,7 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         pairs,
         report_protocol,
         search_tables,
-        sizes,
         subgroups,
-        thresholds,
     )
     from busi_tune.results.read import SearchRun
 
@@ -97,7 +93,7 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
 
 
 def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split") -> None:
-    from busi_tune.results import augmented, galleries, overlays
+    from busi_tune.results.figures import augmented, galleries, overlays
     from busi_tune.results.read import KfoldRun
 
     if isinstance(run, KfoldRun):
@@ -108,7 +104,8 @@ def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "
 
 def console_rows(run_dir: Path) -> list[dict[str, str]]:
     """Return the rows of a run's closing table: its models, or its leading trials."""
-    from busi_tune.results import closing, search_tables
+    from busi_tune.results import closing
+    from busi_tune.results.pages import search_tables
     from busi_tune.results.read import KfoldRun, read_run
 
     run = read_run(run_dir)

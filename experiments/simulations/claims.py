@@ -30,7 +30,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import ttest_1samp
 
-from busi_tune.results.tables import Table, to_markdown
+from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.statistics.intervals import summarise, wilson
 from busi_tune.statistics.paired import (
     ALPHA,

@@ -7,8 +7,8 @@ from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
 from busi_tune.jobs.console import print_lines, print_rows
 from busi_tune.results.closing import closing_lines, closing_rows, read_closing
-from busi_tune.results.kfold_tables import write_kfold_tables
-from busi_tune.results.pairs import write_pairs
+from busi_tune.results.pages.kfold_tables import write_kfold_tables
+from busi_tune.results.pages.pairs import write_pairs
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.write import console_lines
 from tests.results.conftest import write_kfold_run

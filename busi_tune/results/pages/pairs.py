@@ -1,0 +1,239 @@
+"""Every pair of models on the same images: how they differ, and what may be claimed."""
+
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busi_tune import run_directory
+from busi_tune.results.pages.conclusions import (
+    CHOSEN,
+    CLAIM,
+    LABELS,
+    RULE,
+    SMALLER_IS_BETTER,
+    UNDECIDED,
+    UNTESTED,
+    conclude,
+    describe_leaders,
+)
+from busi_tune.results.pages.kfold_tables import describe_grouping, describe_protocol
+from busi_tune.results.pages.tables import Table, format_interval, write_csv, write_page
+from busi_tune.results.read import KfoldRun
+from busi_tune.results.repeats import average_repeats
+from busi_tune.run_directory import read_json
+from busi_tune.statistics.intervals import summarise
+from busi_tune.statistics.paired import (
+    corrected_t,
+    holm,
+    holm_levels,
+    is_superior,
+    rank_biserial,
+    signed_rank_p,
+    superiority,
+)
+from busi_tune.statistics.power import detectable_difference, repeats_needed
+
+COLUMNS = (
+    "first", "second", "num_images", "num_groups", "num_trainings", "difference", "low", "high",
+    "wilcoxon_p", "wilcoxon_holm", "corrected_t", "corrected_t_p", "corrected_t_holm",
+    "corrected_low", "corrected_high", "superiority", "superiority_low", "superiority_high",
+    "effect_size", "detectable", "repeats_needed", "verdict", "conclusion",
+)  # fmt: skip
+EMPTY_SURFACES = {
+    "nsd": "An empty prediction scores 0.",
+    "hd95": "An empty prediction scores the image's diagonal.",
+}
+TITLES = {"tumour": "Tumour images", "all": "All images"}
+
+
+def pairs_table(run: KfoldRun, score: str = "dice", images: str = "tumour") -> pd.DataFrame:
+    """Compare every pair of models on the images and trainings that both have.
+
+    Args:
+        run: a cross-validation, or a hold-out run, which has no test over trainings.
+        score: a column of images.csv.
+        images: `tumour` or `all`.
+
+    Returns:
+        A row per pair with `COLUMNS`: the difference first - second over images, each once, with
+        its interval over groups; tests, adjusted by Holm over the table; the corrected t test's
+        interval; `superiority`, the share of trainings in which the first is better; effect size;
+        the difference detectable with a power of 80 % at Holm's level; for an undecided pair the
+        repeats that would settle it, where some number would; a verdict and a sentence.
+    """
+    assert images in TITLES
+    chosen = run.images if images == "all" else run.images[run.images["has_lesion"]]
+    ratio = _test_over_train(run)
+    rows = [
+        {"first": first, "second": second, **_compare(chosen, first, second, score, ratio)}
+        for first, second in combinations(run.models, 2)
+    ]
+    p_values = [row["corrected_t_p"] for row in rows]
+    adjusted = holm(p_values), holm([row["wilcoxon_p"] for row in rows]), holm_levels(p_values)
+    epochs, marked = run.folds.groupby("model")["epochs"].max().astype(float), _chosen_models(run)
+    for row, t_p, wilcoxon_p, level in zip(rows, *adjusted, strict=True):
+        row |= {"corrected_t_holm": t_p, "wilcoxon_holm": wilcoxon_p}
+        models = row["first"], row["second"]
+        chosen_here = [model for model in models if model in marked]
+        row["verdict"] = CHOSEN if chosen_here else _judge(row)
+        row |= _power(row, ratio, level)
+        budgets = float(epochs[models[0]]), float(epochs[models[1]])
+        row["conclusion"] = conclude(row, score, chosen_here, budgets)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"repeats_needed": "Int64"})
+
+
+def _test_over_train(run: KfoldRun) -> float:
+    splits = read_json(run.folder / run_directory.SPLITS)["splits"].values()
+    return float(np.mean([len(split["test"]) / len(split["train"]) for split in splits]))
+
+
+def _compare(
+    images: pd.DataFrame, first: str, second: str, score: str, ratio: float
+) -> dict[str, Any]:
+    keys = ["repeat", "fold", "image"]
+    ours, theirs = (images.loc[images["model"] == name] for name in (first, second))
+    both = ours[[*keys, "group", score]].merge(theirs[[*keys, score]], on=keys)
+    both["difference"] = both[f"{score}_x"] - both[f"{score}_y"]
+    both = both.dropna(subset=["difference"])
+    per_image = both.groupby("image").agg({"difference": "mean", "group": "first"})
+    differences, groups = per_image["difference"].to_numpy(), per_image["group"].to_numpy()
+    trainings = both.groupby(["repeat", "fold"])["difference"].mean().to_numpy()
+    (paired,) = summarise(differences[:, None], groups)
+    test = corrected_t(trainings, ratio)
+    num_folds = both["fold"].nunique()
+    better = superiority(-trainings if score in SMALLER_IS_BETTER else trainings, num_folds)
+    return {
+        "num_images": len(per_image),
+        "num_groups": len(np.unique(groups)),
+        "num_trainings": len(trainings),
+        "num_folds": num_folds,
+        "difference": paired.mean,
+        "low": paired.low,
+        "high": paired.high,
+        "wilcoxon_p": signed_rank_p(differences, groups),
+        "corrected_t": test.statistic,
+        "corrected_t_p": test.p,
+        "corrected_low": test.low,
+        "corrected_high": test.high,
+        "mean_over_trainings": test.difference,
+        "sd": test.standard_deviation,
+        **dict(zip(("superiority", "superiority_low", "superiority_high"), better, strict=True)),
+        "effect_size": rank_biserial(differences, groups),
+    }
+
+
+def _chosen_models(run: KfoldRun) -> list[str]:
+    """Return the models that were chosen on images of this run."""
+    return list(run.folds.loc[run.folds["chosen_here"].eq(True), "model"].unique())
+
+
+def _judge(row: dict[str, Any]) -> str:
+    if np.isnan(row["corrected_t_holm"]):
+        return UNTESTED
+    ends = row["low"], row["high"]
+    claimed = is_superior(*ends, row["corrected_t_holm"], row["mean_over_trainings"])
+    return CLAIM if claimed else UNDECIDED
+
+
+def _power(row: dict[str, Any], ratio: float, level: float) -> dict[str, Any]:
+    """Return what could have been detected, and for an undecided pair the repeats it needs."""
+    sd, difference = row["sd"], row["mean_over_trainings"]
+    detectable = detectable_difference(sd, row["num_trainings"], ratio, level)
+    repeats = None
+    if row["verdict"] == UNDECIDED:
+        repeats = repeats_needed(difference, sd, row["num_folds"], ratio, level)
+    return {"detectable": detectable, "repeats_needed": repeats}
+
+
+def write_pairs(run: KfoldRun) -> None:
+    """Write the comparisons of all pairs as CSV and as a page; nothing for a single model."""
+    if len(run.models) < 2:
+        return
+    sections: list[str | Table] = [RULE]
+    tables = []
+    for images in _image_sets(run):
+        table = pairs_table(run, "dice", images)
+        tables.append(table.assign(score="dice", images=images))
+        caption = f"{TITLES[images]}. {_caption(table)} {describe_protocol(run)}"
+        sections.append(f"## {TITLES[images]}")
+        sections.append(Table(f"{caption} {describe_grouping(run)}", _shown(table)))
+        leaders = describe_leaders(_ranking(run, images), "dice", _chosen_models(run))
+        sections += [leaders] if leaders else []
+        sections.append("\n".join(f"- {sentence}" for sentence in table["conclusion"]))
+    for score in ("nsd", "hd95"):
+        if score in run.images and run.images["has_lesion"].any():
+            table = pairs_table(run, score)
+            tables.append(table.assign(score=score, images="tumour"))
+            number = table["num_images"].max()
+            caption = f"{LABELS[score]}, tumour images, n = {number}; as above, without claims."
+            sections.append(Table(f"{caption} {EMPTY_SURFACES[score]}", _shown_briefly(table)))
+    folder = run.folder / run_directory.TABLES
+    csv = pd.concat(tables)[["score", "images", *COLUMNS]]
+    write_csv(folder / "pairs.csv", csv)
+    write_page(folder, "pairs", "Pairs of models", sections)
+
+
+def _image_sets(run: KfoldRun) -> list[str]:
+    lesions = run.images["has_lesion"]
+    return [
+        *(["tumour"] if lesions.any() else []),
+        *(["all"] if not lesions.all() else []),
+    ]
+
+
+def _ranking(run: KfoldRun, images: str) -> pd.DataFrame:
+    chosen = run.images if images == "all" else run.images[run.images["has_lesion"]]
+    rows = []
+    for model, part in average_repeats(chosen, ["dice"]).groupby("model"):
+        (dice,) = summarise(part[["dice"]].to_numpy(np.float64), part["group"])
+        rows.append({"model": model, "mean": dice.mean, "low": dice.low, "high": dice.high})
+    return pd.DataFrame(rows).sort_values("mean", ascending=False, kind="stable")
+
+
+def _caption(table: pd.DataFrame) -> str:
+    number, groups = table["num_images"].max(), table["num_groups"].max()
+    return (
+        f"Paired differences in Dice, first minus second, on n = {number} images in {groups} "
+        "groups, each image averaged over its repeats, with 95 % bootstrap "
+        f"intervals over groups; at most {table['num_trainings'].max()} trainings of a model. "
+        "Wilcoxon: signed ranks of the groups' mean differences. Corrected t: Nadeau and Bengio, "
+        "over folds and repeats, with its 95 % interval. Both p after Holm. P(A > B): share of "
+        "trainings in which the first is better, with Clopper and Pearson's 95 % interval of as "
+        "many pairs as folds. Effect size: matched-pairs rank-biserial correlation. Detectable: "
+        "the difference found with a power of 80 %."
+    )
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({
+        "First": table["first"],
+        "Second": table["second"],
+        "Difference": _intervals(table, "difference", "low", "high"),
+        "Wilcoxon: p": _p_values(table["wilcoxon_holm"]),
+        "Corrected t": table["corrected_t"],
+        "t: p": _p_values(table["corrected_t_holm"]),
+        "t: interval": [
+            f"[{low:.3f}, {high:.3f}]" if low == low else "-"
+            for low, high in zip(table["corrected_low"], table["corrected_high"], strict=True)
+        ],
+        "P(A > B)": _intervals(table, "superiority", "superiority_low", "superiority_high"),
+        "Effect size": table["effect_size"],
+        "Detectable": table["detectable"],
+        "Repeats needed": table["repeats_needed"],
+    })  # fmt: skip
+
+
+def _shown_briefly(table: pd.DataFrame) -> pd.DataFrame:
+    shown = _shown(table)
+    return shown[["First", "Second", "Difference", "Wilcoxon: p", "t: p", "P(A > B)"]]
+
+
+def _intervals(table: pd.DataFrame, *columns: str) -> list[str]:
+    return [format_interval(*row) for row in table[list(columns)].itertuples(index=False)]
+
+
+def _p_values(column: Iterable[float]) -> list[str]:
+    return ["-" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}" for p in column]

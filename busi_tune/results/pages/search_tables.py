@@ -1,0 +1,97 @@
+"""The tables of a search: its trials, best first, and what each choice came to."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from busi_tune import run_directory
+from busi_tune.results.pages.kfold_tables import EMPTY_RULE
+from busi_tune.results.pages.tables import Table, format_value, write_csv, write_page
+from busi_tune.results.read import SearchRun
+from busi_tune.search_space import compile_space
+
+NUM_LEADERS = 10
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+COST = ["epochs", "best_epoch", "seconds", "num_parameters", "num_workers"]
+
+
+def write_search_tables(run: SearchRun) -> None:
+    """Write trials and choices as CSV and Markdown."""
+    folder = run.folder / run_directory.TABLES
+    ranked = rank_trials(run)
+    write_csv(folder / "trials.csv", ranked)
+    leaders = leaders_table(run)
+    caption = (
+        f"{_count_states(run)}. The {len(leaders)} best by {run.monitor}, the mean over the "
+        "validation images at training size in the best epoch: chosen for being best, they are "
+        f"no estimate of performance on other images. {EMPTY_RULE}"
+    )
+    write_page(folder, "trials", "Trials", [Table(caption, leaders)])
+    choices = choices_table(run)
+    write_csv(folder / "choices.csv", choices)
+    caption = (
+        f"Best and median {run.monitor} of the complete trials with each choice. The search "
+        "tries good choices more often, so counts are no random sample of the space."
+    )
+    listed = Table(caption, choices) if len(choices) else "The space has no setting with choices."
+    write_page(folder, "choices", "Choices", [listed])
+
+
+def rank_trials(run: SearchRun) -> pd.DataFrame:
+    """Order all trials: complete ones best first, then pruned and failed ones by number."""
+    leaders = run.leaders(len(run.trials))
+    others = run.trials.drop(leaders.index).sort_values(["state", "trial"], ascending=[False, True])
+    return pd.concat([leaders, others]).drop(columns="best")
+
+
+def leaders_table(run: SearchRun) -> pd.DataFrame:
+    """Return the best complete trials with their cost and settings; settings all lack are left."""
+    leaders = run.leaders(NUM_LEADERS)
+    used = [name for name in run.settings if leaders[name].notna().any()]
+    table = leaders[["trial", "value", *COST, *used]].rename(columns={"value": run.monitor})
+    return table.convert_dtypes()
+
+
+def choices_table(run: SearchRun) -> pd.DataFrame:
+    """Summarise the trials by each value of each setting that is a choice.
+
+    Returns:
+        Columns setting, choice, trials, complete, pruned, failed, best, median.
+    """
+    rows = []
+    for dimension in compile_space(run.config.search.space):
+        if not dimension.choices or dimension.is_constant:
+            continue
+        for choice in dimension.choices:
+            tried = run.trials[_equals(run.trials[dimension.name], choice)]
+            values = tried.loc[tried["state"] == "COMPLETE", "value"]
+            best = values.max() if run.maximises else values.min()
+            rows.append(
+                {"setting": dimension.name, "choice": format_value(choice), "trials": len(tried)}
+                | {name: int((tried["state"] == state).sum()) for state, name in STATES.items()}
+                | {"best": best, "median": values.median()}
+            )
+    columns = ["setting", "choice", "trials", *STATES.values(), "best", "median"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def console_rows(run: SearchRun) -> list[dict[str, str]]:
+    """Return a row per leading trial for the terminal."""
+    return [
+        {str(name): format_value(value) for name, value in row.items()}
+        for _, row in leaders_table(run).astype(object).iterrows()
+    ]
+
+
+def _count_states(run: SearchRun) -> str:
+    states = run.trials["state"].value_counts()
+    counts = ", ".join(f"{states.get(state, 0)} {name}" for state, name in STATES.items())
+    return f"{len(run.trials)} trials: {counts}"
+
+
+def _equals(column: "pd.Series[Any]", choice: object) -> "pd.Series[bool]":
+    """Compare a column as read from CSV, where a gap makes 8 to 8.0, with a value of the space."""
+    if isinstance(choice, int | float) and not isinstance(choice, bool):
+        return pd.Series(np.isclose(pd.to_numeric(column, errors="coerce"), choice), column.index)
+    return column.astype(str) == str(choice)

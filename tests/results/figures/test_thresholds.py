@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from busi_tune import run_directory
+from busi_tune.results.figures.thresholds import plot_thresholds, read_thresholds, write_thresholds
+from busi_tune.results.read import KfoldRun, read_run
+
+STEPS = [step / 20 for step in range(1, 20)]
+
+
+@pytest.fixture
+def run(kfold_run: Path) -> KfoldRun:
+    """Dice falls with the threshold: 1 - t on test images, 0.9 - t on those of validation."""
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    columns = ["model", "repeat", "fold", "key", "image", "label", "group", "part"]
+    start = images["part"].map({"test": 1.0, "validation": 0.9})
+    # Normal images lie 0.2 lower.
+    start -= 0.2 * (images["label"] == "normal")
+    curves = {f"dice_{step:.2f}": start - step for step in STEPS}
+    table = images[columns].assign(**curves)
+    table.to_csv(kfold_run / run_directory.THRESHOLDS, index=False)
+    folds = pd.read_csv(kfold_run / run_directory.FOLDS)
+    folds.assign(tuned_threshold=[0.3, 0.3, 0.6, 0.5]).to_csv(
+        kfold_run / run_directory.FOLDS, index=False
+    )
+    return read_kfold(kfold_run)
+
+
+def read_kfold(folder: Path) -> KfoldRun:
+    run = read_run(folder)
+    assert isinstance(run, KfoldRun)
+    return run
+
+
+def curve(axes: Axes, line: str) -> list[float]:
+    """The first model's curve."""
+    drawn = next(line_ for line_ in axes.lines if line_.get_linestyle() == line)
+    assert list(drawn.get_xdata()) == STEPS
+    return [float(value) for value in drawn.get_ydata()]
+
+
+def marked(axes: Axes, marker: str) -> list[list[float]]:
+    """Thresholds of a marker, of each model."""
+    return [list(line.get_xdata()) for line in axes.lines if line.get_marker() == marker]
+
+
+def test_curves_are_means_of_tumour_and_of_all_images(run: KfoldRun) -> None:
+    tumour, everything = plot_thresholds(run, read_thresholds(run)).axes
+    assert curve(tumour, "-") == pytest.approx([1 - step for step in STEPS])
+    assert curve(everything, "-") == pytest.approx([1 - 0.2 / 3 - step for step in STEPS])
+    assert curve(tumour, "--")[0] == pytest.approx(0.85)
+    assert "n = 16" in tumour.get_title()
+    assert "n = 24" in everything.get_title()
+
+
+def test_own_and_tuned_thresholds_are_marked_on_the_test_curve(run: KfoldRun) -> None:
+    tumour, _ = plot_thresholds(run, read_thresholds(run)).axes
+    assert marked(tumour, "o") == [[0.5], [0.5]]
+    assert marked(tumour, "D") == [[0.3, 0.6], [0.3, 0.5]]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_run_without_the_file_gets_no_figure(run: KfoldRun) -> None:
+    (run.folder / run_directory.THRESHOLDS).unlink()
+    write_thresholds(run)
+    assert not (run.folder / run_directory.FIGURES).exists()

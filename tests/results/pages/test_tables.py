@@ -1,0 +1,221 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from busi_tune import run_directory
+from busi_tune.config import Config
+from busi_tune.evaluation.counts import COUNTS, batch_averaged
+from busi_tune.results.pages.kfold_tables import SCORES, models_table, write_kfold_tables
+from busi_tune.results.pages.report_protocol import NO_COMPARISON, write_report_protocol
+from busi_tune.results.pages.search_tables import choices_table, rank_trials, write_search_tables
+from busi_tune.results.pages.tables import (
+    Table,
+    format_summary,
+    format_value,
+    to_markdown,
+    write_page,
+)
+from busi_tune.results.read import KfoldRun, SearchRun, read_run
+from busi_tune.settings import override, to_yaml
+
+
+def read_kfold(folder: Path) -> KfoldRun:
+    run = read_run(folder)
+    assert isinstance(run, KfoldRun)
+    return run
+
+
+def read_search(folder: Path) -> SearchRun:
+    run = read_run(folder)
+    assert isinstance(run, SearchRun)
+    return run
+
+
+def test_models_table_is_over_test_images_of_all_folds(kfold_run: Path) -> None:
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    test = images[(images["part"] == "test") & (images["model"] == "unet")]
+    table = models_table(read_kfold(kfold_run)).set_index(["model", "images"])
+    row = table.loc[("unet", "all")]
+    assert row["num_images"] == len(test) == 24
+    for score in SCORES:
+        assert row[f"{score}_mean"] == pytest.approx(test[score].mean())
+        assert row[f"{score}_sd"] == pytest.approx(test[score].std())
+        assert row[f"{score}_low"] <= row[f"{score}_mean"] <= row[f"{score}_high"]
+
+
+def test_tumour_images_are_those_whose_mask_has_a_lesion(kfold_run: Path) -> None:
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    test = images[(images["part"] == "test") & (images["model"] == "unet")]
+    table = models_table(read_kfold(kfold_run)).set_index(["model", "images"])
+    tumour = test[test["label"] != "normal"]
+    assert table.loc[("unet", "tumour"), "num_images"] == len(tumour)
+    assert table.loc[("unet", "tumour"), "dice_mean"] == pytest.approx(tumour["dice"].mean())
+
+
+def test_false_lesion_share_is_that_of_normal_images_with_a_predicted_pixel(
+    kfold_run: Path,
+) -> None:
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    normal = images[(images["part"] == "test") & (images["label"] == "normal")]
+    table = models_table(read_kfold(kfold_run)).set_index(["model", "images"])
+    for model, rows in normal.groupby("model"):
+        share = table.loc[(model, "normal"), "false_lesion_mean"]
+        assert share == pytest.approx((rows["fp"] > 0).mean())
+        assert 0 < share < 1
+
+
+def test_models_page_says_protocol_cost_and_what_has_not_converged(kfold_run: Path) -> None:
+    write_kfold_tables(read_kfold(kfold_run))
+    page = (kfold_run / "tables/models.md").read_text()
+    for said in (
+        "original pixels", "threshold 0.5", "Synthetic images", "scores 1", "95 % percentile",
+        "whole groups", "| unet | 16 |", "| unet | 24 |", "1,534,083", "not converged in 1 of 2",
+        "groups of near-duplicates together, found by their content",
+    ):  # fmt: skip
+        assert said in page
+
+
+def test_model_chosen_on_these_images_is_marked(kfold_run: Path) -> None:
+    folds = pd.read_csv(kfold_run / run_directory.FOLDS)
+    folds["chosen_here"] = folds["model"] == "unet"
+    folds.to_csv(kfold_run / run_directory.FOLDS, index=False)
+    write_kfold_tables(read_kfold(kfold_run))
+    lines = (kfold_run / "tables/models.md").read_text().splitlines()
+    marked = [line for line in lines if "chosen on these images" in line]
+    assert len(marked) == 1
+    assert marked[0].startswith("| unet |")
+
+
+def test_folds_table_has_a_row_per_training_with_its_cost(kfold_run: Path) -> None:
+    write_kfold_tables(read_kfold(kfold_run))
+    table = pd.read_csv(kfold_run / "tables/folds.csv")
+    assert list(table["model"]) == ["unet"] * 2 + ["report_cnn"] * 2
+    assert list(table["fold"]) == [0, 1, 0, 1]
+    assert list(table["converged"]) == [True, False] * 2
+    for column in ("epochs", "seconds", "num_parameters", "num_workers", "dice_tumour"):
+        assert table[column].gt(0).all()
+    page = (kfold_run / "tables/folds.md").read_text()
+    assert "| unet | 0 | 1 | 12 |" in page
+    assert "| unet | tumour | 16 |" in page
+
+
+def test_report_protocol_stands_beside_the_published_figures(kfold_run: Path) -> None:
+    write_report_protocol(read_kfold(kfold_run))
+    table = pd.read_csv(kfold_run / "tables/report_protocol.csv")
+    assert list(table["model"][:2]) == ["unet", "report_cnn"]
+    assert list(table["published_dice"]) == [0.6835, 0.9040, 0.7615]
+    assert np.isnan(table["dice"][2])
+    page = (kfold_run / "tables/report_protocol.md").read_text()
+    assert NO_COMPARISON in page
+    assert "| report CNN | 2,000 | 0.895 | 0.815 | 0.904 |" in page
+
+
+def test_report_protocol_pools_each_fold_at_training_size(kfold_run: Path) -> None:
+    write_report_protocol(read_kfold(kfold_run))
+    table = pd.read_csv(kfold_run / "tables/report_protocol.csv").set_index("model")
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    test = images[(images["part"] == "test") & (images["model"] == "unet")]
+    counts = [f"{name}_resized" for name in COUNTS]
+    folds = [batch_averaged(part[counts].to_numpy()) for _, part in test.groupby("fold")]
+    for name in ("pixel_f1", "iou", "dice"):
+        expected = np.mean([fold[name] for fold in folds])
+        assert table.loc["unet", name] == pytest.approx(expected)
+
+
+def test_published_figures_follow_the_architecture_not_the_name(kfold_run: Path) -> None:
+    settings = {"kfold.models": {"unet": {"model": {"architecture": "unetplusplus"}}}}
+    (kfold_run / run_directory.CONFIG).write_text(to_yaml(override(Config(), settings)))
+    write_report_protocol(read_kfold(kfold_run))
+    table = pd.read_csv(kfold_run / "tables/report_protocol.csv").set_index("model")
+    assert table.loc["unet", "published_model"] == "U-Net++ (ResNet34)"
+
+
+def test_trials_are_ranked_complete_ones_first(search_run: Path) -> None:
+    ranked = rank_trials(read_search(search_run))
+    assert list(ranked["state"]) == ["COMPLETE"] * 4 + ["PRUNED", "FAIL"]
+    assert ranked["value"][:4].is_monotonic_decreasing
+
+
+def test_a_search_for_the_loss_ranks_the_smallest_first(search_run: Path) -> None:
+    config = search_run / run_directory.CONFIG
+    config.write_text(config.read_text().replace("monitor: val_dice", "monitor: val_loss"))
+    ranked = rank_trials(read_search(search_run))
+    assert ranked["value"][:4].is_monotonic_increasing
+
+
+def test_trials_page_counts_states_and_shows_the_leaders(search_run: Path) -> None:
+    write_search_tables(read_search(search_run))
+    page = (search_run / "tables/trials.md").read_text()
+    assert "6 trials: 4 complete, 1 pruned, 1 failed" in page
+    assert "optimizer.lr" in page
+    assert len([line for line in page.splitlines() if line.startswith("|")]) == 2 + 4
+
+
+def test_choices_are_counted_with_their_best_and_median(search_run: Path) -> None:
+    run = read_search(search_run)
+    table = choices_table(run).set_index(["setting", "choice"])
+    assert set(table.index.get_level_values("setting")) == {
+        "model.architecture", "training.batch_size",
+    }  # fmt: skip
+    values = run.trials.loc[run.trials["model.architecture"] == "report_cnn", "value"]
+    row = table.loc[("model.architecture", "report_cnn")]
+    assert (row["trials"], row["complete"]) == (3, 3)
+    assert (row["best"], row["median"]) == (values.max(), values.median())
+    row = table.loc[("model.architecture", "unet")]
+    assert (row["complete"], row["pruned"], row["failed"]) == (1, 1, 1)
+
+
+def test_numeric_choices_are_found_where_the_column_has_gaps(search_run: Path) -> None:
+    table = choices_table(read_search(search_run)).set_index(["setting", "choice"])
+    assert table.loc[("training.batch_size", "4"), "trials"] == 2
+    assert table.loc[("training.batch_size", "8"), "trials"] == 1
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"neither trials\.csv nor folds\.csv"):
+        read_run(tmp_path)
+
+
+def test_markdown_keeps_its_columns_whatever_the_cells_hold() -> None:
+    table = pd.DataFrame({"name": ["a|b", "c\nd"], "n": [1000, 2]})
+    lines = to_markdown(Table("caption", table)).splitlines()
+    assert lines == ["| name | n |", "| --- | ---: |", "| a\\|b | 1,000 |", "| c d | 2 |"]
+
+
+def test_a_page_is_written_as_markdown_and_latex_from_one_source(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"Model": ["a_b"], "Dice": [0.5], "n": [1234], "Interval": ["[0, 1]"]})
+    sections: list[str | Table] = [
+        "## Results & more",
+        "5 % of `a_b`.",
+        Table("By n = 3 images.", rows, ("Dice",)),
+    ]
+    write_page(tmp_path, "page", "A page", sections)
+    assert (tmp_path / "page.md").read_text() == (
+        "# A page\n\n## Results & more\n\n5 % of `a_b`.\n\n**Table 1.** By n = 3 images.\n\n"
+        "| Model | Dice | n | Interval |\n| --- | ---: | ---: | --- |\n"
+        "| a_b | 0.500 | 1,234 | [0, 1] |\n"
+    )
+    latex = (tmp_path / "page.tex").read_text()
+    for written in (
+        "% A page\n", r"\paragraph{Results \& more}", r"5 \% of \texttt{a\_\allowbreak{}b}.",
+        r"\caption{By n = 3 images.}", r"\label{tab:page-1}", r"\begin{tabular}{lrrl}",
+        r"Model & Dice & n & Interval \\", r"a\_b & 0.500 & 1,234 & {[}0, 1] \\",
+    ):  # fmt: skip
+        assert written in latex
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1534083, "1,534,083"), (0.00042, "0.00042"), (float("nan"), "-"), (None, "-"), (True, "yes"),
+     (np.bool_(False), "no"), (12.0, "12"), (pd.NA, "-"), ("unet", "unet")],
+)  # fmt: skip
+def test_cells_are_formatted(value: object, text: str) -> None:
+    assert format_value(value) == text
+
+
+def test_a_mean_without_spread_is_shown_without_one() -> None:
+    assert format_summary(0.5, 0.1, 0.4, 0.6) == "0.500 ± 0.100 [0.400, 0.600]"
+    assert format_summary(0.5, float("nan"), 0.5, 0.5) == "0.500 [0.500, 0.500]"
+    assert format_summary(*[float("nan")] * 4) == "-"
