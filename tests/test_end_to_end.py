@@ -94,6 +94,7 @@ def test_two_workers_train_under_ray_train(
 ) -> None:
     run_dir = tmp_path / "run"
     settings = [*TINY, "--training.epochs=2", "--resources.num_workers=2", *arguments]
+    settings.append("--resources.wait_seconds=60")
     done = run(command, [*settings, "--model.base_width=4", f"--run_dir={run_dir}"])
     assert done.returncode == 0, done.stderr
     assert set(pd.read_csv(run_dir / table)["num_workers"]) == {2}
