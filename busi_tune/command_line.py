@@ -13,9 +13,9 @@ from types import FrameType
 from jsonargparse import ArgumentParser
 
 from busi_tune import run_directory
-from busi_tune.compared import load_search, resolve_search
 from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, to_config
+from busi_tune.kfold_models import load_search, resolve_search
 from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
 

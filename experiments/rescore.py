@@ -26,7 +26,6 @@ import torch
 
 from busi_tune import run_directory
 from busi_tune.command_line import BAD_INPUT, start_logging
-from busi_tune.compared import resolve_models
 from busi_tune.config import Config
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet, load_images
@@ -34,6 +33,7 @@ from busi_tune.data.splits import Split, load_splits, name_parts
 from busi_tune.flags import load_settings
 from busi_tune.jobs.common import finish_run
 from busi_tune.jobs.kfold import place_folds
+from busi_tune.kfold_models import resolve_models
 from busi_tune.models import build_model
 from busi_tune.plan import Training, read_outcome
 from busi_tune.run_directory import locked, read_json, write_json

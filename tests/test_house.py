@@ -86,7 +86,7 @@ def test_every_configuration_in_the_project_is_valid(path: Path) -> None:
 
         check_space(compile_space(config.search.space), config, num_samples=30)
     if config.kfold.models:
-        from busi_tune.compared import resolve_models
+        from busi_tune.kfold_models import resolve_models
 
         for model in resolve_models(config).values():
             check_config(model)

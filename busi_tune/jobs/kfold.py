@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from busi_tune.command_line import DONE, SOME_FAILED, Options
-from busi_tune.compared import resolve_models
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds
@@ -26,6 +25,7 @@ from busi_tune.jobs.nested import (
     open_searches,
     report_failures,
 )
+from busi_tune.kfold_models import resolve_models
 from busi_tune.plan import JoinedPlan, ListPlan, Training
 from busi_tune.results.gather import gather_run
 

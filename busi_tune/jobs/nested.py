@@ -15,7 +15,6 @@ import optuna
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED, resolve_search
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.seeds import derive_seed
@@ -23,6 +22,7 @@ from busi_tune.data.splits import Split
 from busi_tune.jobs.common import place_training
 from busi_tune.jobs.folds import fold_label, fold_numbers, place_fold, seed_repeat
 from busi_tune.jobs.search import check_space
+from busi_tune.kfold_models import NESTED, resolve_search
 from busi_tune.plan import FollowedPlan, Plan, Training
 from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space

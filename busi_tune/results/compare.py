@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.compared import MODEL_SECTIONS, NESTED
+from busi_tune.kfold_models import MODEL_SECTIONS, NESTED
 from busi_tune.results.protocol import find_differences, find_other_libraries, read_protocol
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.run_directory import read_json, write_atomic, write_json

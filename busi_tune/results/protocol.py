@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from busi_tune import run_directory
-from busi_tune.compared import search_settings
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, join_hashes
 from busi_tune.data.splits import PARTS, Split, name_parts
+from busi_tune.kfold_models import search_settings
 from busi_tune.results.read import KfoldRun
 from busi_tune.run_directory import read_json
 from busi_tune.settings import dotted

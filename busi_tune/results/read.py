@@ -9,9 +9,9 @@ import pandas as pd
 import yaml
 
 from busi_tune import run_directory
-from busi_tune.compared import MODEL_SECTIONS, NESTED, search_settings
 from busi_tune.config import Config
 from busi_tune.evaluation.counts import METRICS
+from busi_tune.kfold_models import MODEL_SECTIONS, NESTED, search_settings
 from busi_tune.settings import FIELDS, dotted, flatten, override
 
 # Names may look like numbers, "001" or "1e5".

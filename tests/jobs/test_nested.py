@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
@@ -29,6 +28,7 @@ from busi_tune.jobs.nested import (
     open_searches,
     report_failures,
 )
+from busi_tune.kfold_models import NESTED
 from busi_tune.models import ARCHITECTURES
 from busi_tune.plan import JoinedPlan, Training, read_outcome
 from busi_tune.settings import override, to_yaml

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED
+from busi_tune.kfold_models import NESTED
 from busi_tune.results.pages import recipes
 from busi_tune.results.pages.recipes import join, quote_names
 from busi_tune.results.pages.tables import write_page

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED, search_settings
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
+from busi_tune.kfold_models import NESTED, search_settings
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
 from busi_tune.results.pages.tables import (
     Table,

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from busi_tune.compared import NESTED
+from busi_tune.kfold_models import NESTED
 from busi_tune.results.read import KfoldRun
 
 Setting = Callable[[str], Any]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED
+from busi_tune.kfold_models import NESTED
 from busi_tune.results.pages.methods import write_methods
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.settings import override, to_yaml

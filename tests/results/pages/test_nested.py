@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from busi_tune import run_directory
-from busi_tune.compared import NESTED
 from busi_tune.config import Config
+from busi_tune.kfold_models import NESTED
 from busi_tune.results.pages.nested import (
     Estimate,
     estimate_optimism,

@@ -5,9 +5,9 @@ import pytest
 
 from busi_tune import run_directory
 from busi_tune.command_line import BAD_INPUT, Command, parse, run_command
-from busi_tune.compared import NESTED, resolve_models, resolve_search
 from busi_tune.config import Config
 from busi_tune.jobs.nested import check_search
+from busi_tune.kfold_models import NESTED, resolve_models, resolve_search
 from busi_tune.settings import override, to_yaml
 
 COMMAND = Command("kfold", "Compare models.", compares_models=True)
