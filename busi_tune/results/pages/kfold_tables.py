@@ -212,7 +212,7 @@ def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
 def describe_protocol(run: KfoldRun) -> str:
     """Say how the pixels were counted and what an empty mask scores."""
     thresholds = sorted({run.setting(model, "training.threshold") for model in run.models} - {None})
-    listed = " or ".join(f"{threshold:g}" for threshold in thresholds)
+    listed = " or ".join(f"{threshold:g}" for threshold in thresholds) or "not known"
     source = "" if run.config.data.root else "Synthetic images. "
     return f"{source}Counted in original pixels, threshold {listed}. {EMPTY_RULE}"
 

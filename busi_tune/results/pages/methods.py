@@ -41,7 +41,8 @@ def write_methods(run: KfoldRun) -> None:
         return
     sections = {
         "Data": describe_data(run, protocol),
-        "Splits": describe_splits(run, protocol, list(manifest["splits"].values())),
+        "Splits": f"{describe_splits(run, protocol, list(manifest['splits'].values()))} "
+        f"{describe_choices(run, environment)}",
         "Models and training": describe_models(run),
         "Evaluation": describe_evaluation(run),
         "Statistics": describe_statistics(run),
@@ -99,17 +100,25 @@ def describe_splits(
             f"images, drawn alike, was the validation part ({parts} images)."
         )
     promise = f" {groups['statement']}" if run.config.data.root else ""
-    return f"{design}{promise} Test images took no part in any choice.{_chosen_here(run)}"
+    return design + promise
 
 
-def _chosen_here(run: KfoldRun) -> str:
+def describe_choices(run: KfoldRun, environment: Mapping[str, Any]) -> str:
+    """Say which choices the test images took no part in, as far as this software made them."""
+    compared = "compared" in environment
+    sentence = "Test images took no part in any choice"
+    if compared or run.trained != run.models:
+        sentence += f" that this software made for {quote_names(run.trained)}"
+    sentences = [f"{sentence}."]
+    if compared:
+        sentences.append("Whether a run was planned in view of another's results is not recorded.")
     chosen = [m for m in run.models if run.folds.loc[run.folds["model"] == m, "chosen_here"].any()]
-    if not chosen:
-        return ""
-    return (
-        f" The exception is {quote_names(chosen)}: its settings had been chosen on some of these "
-        "images, so its figures are optimistic and no superiority is claimed for it."
-    )
+    if chosen:
+        sentences.append(
+            f"The exception is {quote_names(chosen)}: its settings had been chosen on some of "
+            "these images, so its figures are optimistic and no superiority is claimed for it."
+        )
+    return " ".join(sentences)
 
 
 def describe_models(run: KfoldRun) -> str:
@@ -123,6 +132,11 @@ def describe_models(run: KfoldRun) -> str:
         ]
     if NESTED in run.models and run.config.kfold.search:
         sentences.append(recipes.describe_search(run))
+    if searched := recipes.searched_models(run):
+        sentences.append(
+            f"The settings of {quote_names(searched)} were searched in the training set of each "
+            "fold, as the pages of their own runs describe."
+        )
     external = [model for model in run.models if model not in run.trained]
     if external:
         sentences.append(
@@ -141,9 +155,10 @@ def describe_models(run: KfoldRun) -> str:
 def describe_evaluation(run: KfoldRun) -> str:
     """Say how predictions became figures."""
     thresholds = sorted({run.setting(model, "training.threshold") for model in run.models} - {None})
+    listed = [f"{threshold:g}" for threshold in thresholds] or ["a value that is not known"]
     sentences = [
         "Probabilities were resized bilinearly to each image's own size, rounded to 8 bits and "
-        f"thresholded at {join([f'{threshold:g}' for threshold in thresholds])}.",
+        f"thresholded at {join(listed)}.",
         f"{join(list(COUNTED.values()))} were computed per image in original pixels and averaged "
         "over images.",
         "An empty prediction for an image without lesion scores 1, a one-sided empty mask 0.",

@@ -36,7 +36,13 @@ MONITORS = {
 def own_models(run: KfoldRun) -> list[str]:
     """The models that the configuration describes; others were searched for or brought along."""
     configured = run.config.kfold.models or {run.config.model.architecture: {}}
-    return [model for model in run.trained if model in configured]
+    return [m for m in run.trained if m in configured and m not in searched_models(run)]
+
+
+def searched_models(run: KfoldRun) -> list[str]:
+    """Winners of nested searches of several runs: what each fold found is in those runs alone."""
+    models = run.config.kfold.models
+    return [model for model in run.trained if None in models.get(model, {}).values()]
 
 
 def describe_models(run: KfoldRun) -> str:
