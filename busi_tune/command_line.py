@@ -1,6 +1,7 @@
 """What the command lines share: flags, --help, logging, and errors as one message and a code."""
 
 import logging
+import shlex
 import signal
 import sys
 import traceback
@@ -147,7 +148,12 @@ def _resumed(
     stored = folder / run_directory.CONFIG
     if not stored.exists():
         raise ValueError(f"{folder} is no run directory: it has no {run_directory.CONFIG}")
-    job = read_json(folder / run_directory.ENVIRONMENT)["job"]
+    environment = read_json(folder / run_directory.ENVIRONMENT)
+    job = environment["job"]
+    if job == run_directory.COMPARISON:
+        first, *others = environment["compared"]
+        line = shlex.join(["python", "-m", "busi_tune.report", first, "--compare", *others])
+        raise ValueError(f"{folder} is made of finished runs; make it again by: {line}")
     if job != command.name:
         raise ValueError(f"{folder} is a run of {job}; go on with: {resume_line(job, folder)}")
     old = to_config(parse_flags(parser, ["--config", str(stored)]))

@@ -3,8 +3,8 @@
 Every page and figure that needs no images reads it as any other run's.
 """
 
+import hashlib
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.kfold_models import MODEL_SECTIONS, NESTED
+from busi_tune.data.store import replacing
+from busi_tune.kfold_models import MODEL_SECTIONS, NESTED, search_settings
 from busi_tune.results.protocol import find_differences, find_other_libraries, read_protocol
 from busi_tune.results.read import KfoldRun, read_run
-from busi_tune.run_directory import read_json, write_atomic, write_json
-from busi_tune.settings import FIELDS, override, to_yaml
+from busi_tune.run_directory import locked, read_json, write_atomic, write_json
+from busi_tune.settings import flatten, override, to_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +31,13 @@ _TABLES = (
 
 
 def compare_runs(run_dirs: Sequence[Path]) -> Path:
-    """Put the rows of several runs into comparisons/<names of the others> below the first.
+    """Put the rows of several runs into a folder of comparisons/ below the first.
 
     Args:
         run_dirs: the first run and those to set beside it.
 
     Returns:
-        The comparison's folder; one of this name from before is made anew.
+        The comparison's folder; that of the same runs from before is replaced.
 
     Raises:
         ValueError: a folder is no cross-validation or training, one is named twice, or protocols
@@ -49,11 +50,17 @@ def compare_runs(run_dirs: Sequence[Path]) -> Path:
     runs = [_read(folder) for folder in folders]
     protocols = [read_protocol(run) for run in runs]
     _refuse_differences(run_dirs, protocols)
-    names = name_models(runs)
-    target = folders[0] / run_directory.COMPARISONS / "+".join(f.name for f in folders[1:])
-    shutil.rmtree(target, ignore_errors=True)
-    run_directory.create(target, lambda folder: _fill(folder, runs, names, protocols[0]))
+    target = folders[0] / run_directory.COMPARISONS / _name_comparison(folders[1:])
+    with locked(target.parent), replacing(target) as folder:
+        _fill(folder, runs, name_models(runs), protocols[0])
     return target
+
+
+def _name_comparison(others: Sequence[Path]) -> str:
+    """Join the names of the runs; a hash tells apart what is equal in its first 60 characters."""
+    paths = "\n".join(map(str, others))
+    joined = "+".join(other.name for other in others)
+    return f"{joined[:60]}-{hashlib.sha256(paths.encode()).hexdigest()[:8]}"
 
 
 def _read(folder: Path) -> KfoldRun:
@@ -116,19 +123,36 @@ def _fill(
     (folder / run_directory.SPLITS).write_bytes((first / run_directory.SPLITS).read_bytes())
     write_json(folder / run_directory.PROTOCOL, protocol)
     if (first / run_directory.ENVIRONMENT).exists():
-        compared = {"compared": [str(run.folder) for run in runs]}
+        compared = {"job": run_directory.COMPARISON, "compared": [str(run.folder) for run in runs]}
         environment = read_json(first / run_directory.ENVIRONMENT)
         write_json(folder / run_directory.ENVIRONMENT, environment | compared)
+    _write_config(folder, runs, names)
+    _write_tables(folder, runs, names)
+
+
+def _write_config(
+    folder: Path, runs: Sequence[KfoldRun], names: Sequence[Mapping[str, str]]
+) -> None:
+    """Write every model's settings in full: what they leave to their run differs between runs."""
     models: dict[str, Any] = {}
     search: Any = {}
     for run, own in zip(runs, names, strict=True):
         if own.get(NESTED) == NESTED:
-            search = run.config.kfold.search
+            search = _settings(run, (*MODEL_SECTIONS, "search")) | search_settings(run.config)
             trials = (run.folder / run_directory.NESTED_TRIALS).read_bytes()
             write_atomic(folder / run_directory.NESTED_TRIALS, trials)
-        models |= {own[m]: _settings(run, m) for m in run.trained if m != NESTED}
+        models |= {
+            own[model]: {name: run.setting(model, name) for name in _settings(run, MODEL_SECTIONS)}
+            for model in run.trained
+            if own[model] != NESTED
+        }
     config = override(runs[0].config, {"kfold.models": models, "kfold.search": search})
     write_atomic(folder / run_directory.CONFIG, to_yaml(config))
+
+
+def _write_tables(
+    folder: Path, runs: Sequence[KfoldRun], names: Sequence[Mapping[str, str]]
+) -> None:
     groups = dict(zip(runs[0].images["image"], runs[0].images["group"], strict=True))
     for table in _TABLES:
         frames = [
@@ -144,15 +168,20 @@ def _fill(
             write_atomic(folder / run_directory.EXTERNAL / f"{own[path.stem]}.csv", table)
 
 
-def _settings(run: KfoldRun, model: str) -> dict[str, Any]:
-    names = [name for name in sorted(FIELDS) if name.split(".")[0] in MODEL_SECTIONS]
-    return {name: run.setting(model, name) for name in names}
+def _settings(run: KfoldRun, sections: Sequence[str]) -> dict[str, Any]:
+    """The run's settings of some sections."""
+    own = flatten(run.config)
+    return {name: value for name, value in own.items() if name.split(".")[0] in sections}
 
 
 def _rename(path: Path, names: Mapping[str, str], groups: Mapping[str, str]) -> pd.DataFrame:
-    """Read a table as text, so that no figure changes, with the names of this comparison."""
+    """Read a table as text, so that no figure changes, with the names of this comparison.
+
+    Epochs of models that no fold has finished yet are left out.
+    """
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table["model"] = table["model"].map(dict(names))
+    table = table.dropna(subset="model")
     if "group" in table:
         # The protocols agree on which images belong together, not on what a group is called.
         table["group"] = table["image"].map(dict(groups)).fillna(table["group"])
