@@ -97,7 +97,7 @@ def read_run(run_dir: Path) -> KfoldRun | SearchRun:
     """Read the files of a run directory.
 
     Raises:
-        ValueError: the folder holds neither a search nor trained folds.
+        ValueError: the folder holds neither a search nor trained folds, or no rows of their images.
     """
     if (run_dir / run_directory.TRIALS).exists():
         return _read_search(run_dir)
@@ -112,6 +112,12 @@ def read_run(run_dir: Path) -> KfoldRun | SearchRun:
 def _read_kfold(run_dir: Path) -> KfoldRun:
     folds = _read_csv(run_dir / run_directory.FOLDS, ["model", "repeat", "fold"])
     epochs = _read_csv(run_dir / run_directory.EPOCHS, ["model", "repeat", "fold", "epoch"])
+    if len(folds) and not (run_dir / run_directory.IMAGES).exists():
+        raise ValueError(
+            f"{run_dir} has finished trainings in {run_directory.FOLDS} but no "
+            f"{run_directory.IMAGES}, from which tables and figures are made: restore it, or go on "
+            f"with the run by --resume {run_dir}, which gathers it from {run_directory.TRAININGS}/"
+        )
     images = _read_csv(run_dir / run_directory.IMAGES, ["model", "repeat", "part", "tp", "fn"])
     images = images[images["part"] == "test"]
     for path in sorted((run_dir / run_directory.EXTERNAL).glob("*.csv")):
