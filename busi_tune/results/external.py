@@ -1,7 +1,7 @@
 """Models that were trained elsewhere on the folds of a run: nnU-Net's own results as rows of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from busi_tune import run_directory
 from busi_tune.data.busi import quote
 from busi_tune.data.nnunet import name_cases
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
+from busi_tune.kfold_models import NESTED
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.run_directory import read_json, write_atomic
 
-SUMMARIES = "fold_*/validation/summary.json"
+SUMMARY = "validation/summary.json"
 OF_IMAGE = ("label", "group", "height", "width", "irregularity")
 """Columns of images.csv that do not depend on a model."""
 
@@ -52,22 +53,9 @@ def import_nnunet(run_dir: Path, name: str, folder: Path) -> Path:
     splits = read_json(run_dir / run_directory.SPLITS)["splits"]
     if not isinstance(run, KfoldRun) or not all("/" in key for key in splits):
         raise ValueError(f"{run_dir} must be a cross-validation: nnU-Net is added fold by fold")
-    if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith(".") or name in run.trained:
-        raise ValueError(
-            f"--nnunet needs a name of letters, digits, spaces and _ . + - that no model of the "
-            f"run has ({', '.join(run.trained)}), got {name}"
-        )
+    _check_name(run, name)
     known = {image for parts in splits.values() for names in parts.values() for image in names}
-    images = {case: image for image, case in name_cases(known).items()}
-    found = {
-        int(path.parts[-3].removeprefix("fold_")): read_summary(path, images)
-        for path in sorted(folder.glob(SUMMARIES))
-    }
-    if not found:
-        raise ValueError(
-            f"{folder} must hold {SUMMARIES}, as nnU-Net v2 writes them: give its trainer's "
-            "folder, such as nnUNet_results/Dataset501_BUSI/nnUNetTrainer__nnUNetPlans__2d"
-        )
+    found = read_summaries(folder, known)
     repeat = min(_match_repeats(splits, found), key=lambda repeat: len(repeat.faults))
     if repeat.faults:
         raise ValueError(
@@ -77,6 +65,41 @@ def import_nnunet(run_dir: Path, name: str, folder: Path) -> Path:
     target = run_dir / run_directory.EXTERNAL / f"{name}.csv"
     write_atomic(target, table.to_csv(index=False))
     return target
+
+
+def _check_name(run: KfoldRun, name: str) -> None:
+    """Refuse a name that cannot be a file's, or that a model has which may only finish later."""
+    config = run.config
+    own = config.kfold.models or {config.model.architecture: {}}
+    taken = list(dict.fromkeys([*run.trained, *own, NESTED]))
+    if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith(".") or name in taken:
+        raise ValueError(
+            f"--nnunet needs a name of letters, digits, spaces and _ . + - that no model of the "
+            f"run has ({', '.join(taken)}), got {name}"
+        )
+
+
+def read_summaries(folder: Path, names: Collection[str]) -> dict[int, list[Case]]:
+    """Read the cases of each numbered fold; of others, such as nnU-Net's fold_all, none.
+
+    Args:
+        folder: of nnU-Net's trainer.
+        names: the images of the run.
+
+    Raises:
+        ValueError: there is no numbered fold, or a file is damaged.
+    """
+    images = {case: image for image, case in name_cases(names).items()}
+    folds = {path.parts[-3]: path for path in sorted(folder.glob(f"fold_*/{SUMMARY}"))}
+    numbers = {int(f[5:]): path for f, path in folds.items() if re.fullmatch("fold_[0-9]+", f)}
+    if not numbers:
+        others = f", not {quote(list(folds))} alone" if folds else ""
+        raise ValueError(
+            f"{folder} must hold fold_0/{SUMMARY} and so on{others}, as nnU-Net v2 writes them: "
+            "train its numbered folds and give the trainer's folder, such as "
+            "nnUNet_results/Dataset501_BUSI/nnUNetTrainer__nnUNetPlans__2d"
+        )
+    return {number: read_summary(path, images) for number, path in numbers.items()}
 
 
 def read_summary(path: Path, images: Mapping[str, str]) -> list[Case]:

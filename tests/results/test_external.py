@@ -1,5 +1,7 @@
 import json
 import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.nnunet import name_cases
 from busi_tune.report import main
 from busi_tune.results.external import import_nnunet
+from busi_tune.results.pages.methods import write_methods
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.write import console_rows
 from tests.results.conftest import write_kfold_run
@@ -17,9 +20,16 @@ from tests.results.conftest import write_kfold_run
 Summaries = dict[int, list[dict[str, Any]]]
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> Path:
+    return write_kfold_run(tmp_path_factory.mktemp("runs") / "run", images, ("unet",), num_folds=2)
+
+
 @pytest.fixture
-def run_dir(tmp_path: Path, images: ImageSet) -> Path:
-    return write_kfold_run(tmp_path / "run", images, ("unet",), num_folds=2)
+def run_dir(tmp_path: Path, written: Path) -> Path:
+    """A run for a test to change; the maps of its predictions are not read here."""
+    without_maps = shutil.ignore_patterns("predictions")
+    return Path(shutil.copytree(written, tmp_path / "run", ignore=without_maps))
 
 
 def report(run_dir: Path, *more: str) -> int:
@@ -54,7 +64,7 @@ def make_summaries(run_dir: Path) -> Summaries:
     return summaries
 
 
-def write_summaries(folder: Path, summaries: Summaries) -> Path:
+def write_summaries(folder: Path, summaries: Mapping[Any, Any]) -> Path:
     for fold, cases in summaries.items():
         path = folder / f"fold_{fold}" / "validation" / "summary.json"
         path.parent.mkdir(parents=True)
@@ -62,6 +72,7 @@ def write_summaries(folder: Path, summaries: Summaries) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_nnunet_is_a_further_model_of_the_report(run_dir: Path, tmp_path: Path) -> None:
     folder = write_summaries(tmp_path / "trainer", make_summaries(run_dir))
     assert report(run_dir, "--nnunet", f"nn={folder}") == 0
@@ -81,6 +92,30 @@ def test_its_figures_are_its_counts_under_our_rule(run_dir: Path, tmp_path: Path
     by_model = {name: part.set_index("image").sort_index() for name, part in rows.groupby("model")}
     scores = ["dice", "iou", "precision", "recall", "specificity", "group"]
     pd.testing.assert_frame_equal(by_model["nn"][scores], by_model["unet"][scores])
+
+
+def test_a_training_on_all_images_is_passed_over(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = write_summaries(tmp_path / "trainer", {"all": []})
+    assert main([str(run_dir), "--nnunet", f"nn={everything}"]) == 2
+    assert "must hold fold_0/validation/summary.json and so on, not fold_all alone" in (
+        capsys.readouterr().err
+    )
+    folder = write_summaries(everything, make_summaries(run_dir))
+    import_nnunet(run_dir, "nn", folder)
+    assert read_kfold(run_dir).models == ["unet", "nn"]
+
+
+def test_methods_speak_for_the_choices_made_here_alone(run_dir: Path, tmp_path: Path) -> None:
+    folder = write_summaries(tmp_path / "trainer", make_summaries(run_dir))
+    texts = []
+    for _ in range(2):
+        write_methods(read_kfold(run_dir))
+        texts.append((run_dir / "tables" / "methods.md").read_text())
+        import_nnunet(run_dir, "nn", folder)
+    assert "Test images took no part in any choice." in texts[0]
+    assert "took no part in any choice that this software made for `unet`." in texts[1]
 
 
 def forget_a_fold(summaries: Summaries) -> None:
@@ -140,9 +175,13 @@ def test_results_of_other_folds_or_masks_are_refused(
     assert not (run_dir / "external").exists()
 
 
-@pytest.mark.parametrize("named", ["nn", "=x", "nn=", "unet=x", "../nn=x"])
+@pytest.mark.parametrize(
+    "named", ["nn", "=x", "nn=", "unet=x", "../nn=x", "unfinished=x", "nested_search=x"]
+)
 def test_a_name_that_cannot_be_used_is_refused(
     run_dir: Path, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = run_dir / "config.yaml"
+    config.write_text(config.read_text().replace("models:\n", "models:\n    unfinished: {}\n"))
     assert main([str(run_dir), "--nnunet", named]) == 2
-    assert "--nnunet" in capsys.readouterr().err
+    assert "--nnunet " in capsys.readouterr().err
