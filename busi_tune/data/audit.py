@@ -9,6 +9,7 @@ from typing import Any
 
 from busi_tune.data.busi import quote
 from busi_tune.data.duplicates import Level, Pair, group_images, list_members
+from busi_tune.data.nnunet import name_cases
 
 ENDINGS = (".nii.gz", ".png", ".jpg", ".jpeg", ".nii", ".tif", ".tiff")
 HOLDOUT = {"train", "validation", "val", "test"}
@@ -87,7 +88,8 @@ def read_folds(path: Path, names: Collection[str]) -> dict[str, Parts]:
     The validation part of our manifest is no training; nnU-Net's `val` is what it tests on.
 
     Args:
-        path: The file; its names may have file endings and nnU-Net's channel suffix.
+        path: The file; its names may be the cases of our nnU-Net dataset, and may have file endings
+            and nnU-Net's channel suffix.
         names: The images of the set.
 
     Raises:
@@ -100,7 +102,7 @@ def read_folds(path: Path, names: Collection[str]) -> dict[str, Parts]:
             f"{path} must be a manifest (splits.json), nnU-Net's splits_final.json or a CSV with "
             f"the columns image and fold: {error!r}"
         ) from error
-    known = set(names)
+    known = {case: name for name, case in name_cases(names).items()} | {n: n for n in names}
     mentioned = [name for train, test in folds.values() for name in (*train, *test)]
     unknown = sorted({name for name in mentioned if _resolve(name, known) is None})
     if unknown:
@@ -113,11 +115,11 @@ def read_folds(path: Path, names: Collection[str]) -> dict[str, Parts]:
     }
 
 
-def _resolve(name: str, known: Collection[str]) -> str | None:
+def _resolve(name: str, known: Mapping[str, str]) -> str | None:
     """The image that a name means: as it is, without ending, without channel."""
     stem = next((name[: -len(e)] for e in ENDINGS if name.lower().endswith(e)), name)
     candidates = (name, stem, stem.removesuffix(CHANNEL))
-    return next((candidate for candidate in candidates if candidate in known), None)
+    return next((known[candidate] for candidate in candidates if candidate in known), None)
 
 
 Named = dict[str, tuple[list[str], list[str]]]

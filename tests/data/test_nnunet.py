@@ -99,7 +99,10 @@ def test_nnunet_trains_on_all_but_the_test_fold(
         assert set(parts["val"]) == {cases[name] for name in own["test"]}
         assert set(parts["train"]) == {cases[n] for n in (*own["train"], *own["validation"])}
     assert len(theirs) == 2
-    assert len(read_folds(path, cases.values())) == 2
+    read = read_folds(path, names)
+    assert [set(parts.test) for parts in read.values()] == [
+        set(ours[f"repeat-{repeat}/fold-{fold}"]["test"]) for fold in (0, 1)
+    ]
 
 
 def test_cases_differ_where_their_images_do() -> None:
