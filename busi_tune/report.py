@@ -26,6 +26,23 @@ Exit codes: 0 done, 2 bad input."""
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
+    options = build_parser().parse_args(arguments)
+    start_logging()
+    try:
+        if options.nnunet:
+            add_nnunet(options.run_dir, options.nnunet)
+        if options.compare:
+            write_compared([options.run_dir, *options.compare])
+        else:
+            write_report(options.run_dir, options.data_root)
+    except (ValueError, OSError) as error:
+        print(f"busi_tune report: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return DONE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the flags."""
     parser = argparse.ArgumentParser(
         prog="python -m busi_tune.report",
         description=DESCRIPTION,
@@ -48,19 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         "nnunet) as the model NAME, to this and every later report; FOLDER is its trainer's, with "
         "fold_0/validation/summary.json and so on",
     )
-    options = parser.parse_args(arguments)
-    start_logging()
-    try:
-        if options.nnunet:
-            add_nnunet(options.run_dir, options.nnunet)
-        if options.compare:
-            write_compared([options.run_dir, *options.compare])
-        else:
-            write_report(options.run_dir, options.data_root)
-    except (ValueError, OSError) as error:
-        print(f"busi_tune report: error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    return DONE
+    return parser
 
 
 def write_report(run_dir: Path, data_root: str | None = None) -> None:
@@ -98,7 +103,6 @@ def write_compared(run_dirs: list[Path]) -> None:
     folder = compare_runs(run_dirs)
     write_comparison(folder)
     print_rows(console_rows(folder))
-    print_lines(console_lines(folder))
     print_lines(console_lines(folder))
     logger.info("tables and figures: %s", folder)
 

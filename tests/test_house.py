@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,11 +101,15 @@ def _default(name: str) -> object:
 
 def test_every_command_of_the_readme_parses(tmp_path: Path) -> None:
     text = "\n".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
-    lines = re.findall(r"python -m busi_tune\.(search|kfold|train) ?([^`\n|]*)", text)
-    assert len(lines) >= 6
+    lines = re.findall(r"python -m busi_tune\.(\w+) ?([^`\n|]*)", text)
+    assert {name for name, _ in lines} == {"search", "kfold", "train", "report", "data"}
     best = tmp_path / "best.yaml"
     best.write_text("seed: 1\n")
     for name, rest in lines:
+        if name in ("report", "data"):
+            module = "busi_tune.data.__main__" if name == "data" else "busi_tune.report"
+            importlib.import_module(module).build_parser().parse_args(shlex.split(rest))
+            continue
         command = importlib.import_module(f"busi_tune.{name}").COMMAND
         arguments = [str(best) if "runs/" in word else word for word in rest.split()]
         if "--resume" not in arguments:
