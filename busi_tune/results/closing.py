@@ -5,9 +5,16 @@ from pathlib import Path
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.results.pages.conclusions import describe_leaders
+from busi_tune.results.marks import CHOSEN, MARK, mark_model
+from busi_tune.results.pages.conclusions import CAVEAT, describe_leaders, rank_models
 from busi_tune.results.pages.kfold_tables import describe_note
-from busi_tune.results.pages.tables import MISSING, format_interval, format_score
+from busi_tune.results.pages.tables import (
+    MISSING,
+    format_estimate,
+    format_interval,
+    format_p,
+    format_score,
+)
 
 SCORES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD"}
 
@@ -34,12 +41,12 @@ def closing_rows(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[dict[
     rows = []
     for _, row in models[models["images"] == images].iterrows():
         scores = {
-            f"{label}, {images} images": _interval(row, name)
+            f"{label}, {images} images": format_estimate(row, name)
             for name, label in SCORES.items()
             if f"{name}_mean" in models
         }
         rows.append({
-            "model": str(row["model"]),
+            "model": mark_model(str(row["model"]), [row["model"]] if row["chosen_here"] else []),
             **scores,
             "false lesions": format_score(normal[row["model"]]),
             **({} if pairs is None else {"Dice to the leader": MISSING, "p (Holm)": MISSING}),
@@ -53,14 +60,12 @@ def closing_rows(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[dict[
 
 
 def closing_lines(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
-    """Return the conclusions on the leader, and whether the second lies inside its interval."""
+    """Return whether the second lies inside the leader's interval, the conclusions, a caveat."""
     if pairs is None:
         return []
-    ranking = _ranking(models)
-    chosen = ranking.loc[ranking["chosen_here"].astype(bool), "model"]
-    leaders = describe_leaders(ranking, "dice", list(chosen))
+    leaders = describe_leaders(models, _primary(models))
     sentences = list(_leader_pairs(models, pairs)["conclusion"])
-    return [*([leaders] if leaders else []), *sentences]
+    return [*([leaders] if leaders else []), *sentences, CAVEAT]
 
 
 def _primary(models: pd.DataFrame) -> str:
@@ -69,14 +74,12 @@ def _primary(models: pd.DataFrame) -> str:
     return "tumour" if tumour["num_images"].any() else "all"
 
 
-def _ranking(models: pd.DataFrame) -> pd.DataFrame:
-    names = {f"dice_{part}": part for part in ("mean", "low", "high")}
-    rows = models[models["images"] == _primary(models)].rename(columns=names)
-    return rows.sort_values("mean", ascending=False, kind="stable")
+def _leader(models: pd.DataFrame) -> str:
+    return str(rank_models(models, _primary(models))["model"].iloc[0])
 
 
 def _leader_pairs(models: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    leader = _ranking(models)["model"].iloc[0]
+    leader = _leader(models)
     shown = (pairs["score"] == "dice") & (pairs["images"] == _primary(models))
     found: pd.DataFrame = pairs[shown & ((pairs["first"] == leader) | (pairs["second"] == leader))]
     return found
@@ -84,21 +87,17 @@ def _leader_pairs(models: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _against_leader(models: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, dict[str, str]]:
     """For each other model its paired difference to the leader, mostly below 0."""
-    leader = _ranking(models)["model"].iloc[0]
+    leader = _leader(models)
     cells = {}
     for _, pair in _leader_pairs(models, pairs).iterrows():
         size = pair["difference"], pair["low"], pair["high"]
         other = pair["first"]
         if other == leader:
             size, other = (-pair["difference"], -pair["high"], -pair["low"]), pair["second"]
-        p = pair["corrected_t_holm"]
-        written = "<0.001" if p < 0.001 else format_score(p)
+        written = format_p(pair["corrected_t_holm"])
+        written += MARK * (pair["verdict"] == CHOSEN and written != MISSING)
         cells[other] = {"Dice to the leader": format_interval(*size), "p (Holm)": written}
     return cells
-
-
-def _interval(row: "pd.Series[float]", score: str) -> str:
-    return format_interval(*(row[f"{score}_{part}"] for part in ("mean", "low", "high")))
 
 
 def _whole(value: float) -> str:

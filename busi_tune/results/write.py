@@ -74,8 +74,8 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         search_tables.write_search_tables(run)
         curves.write_search_curves(run)
         return
-    kfold_tables.write_kfold_tables(run)
-    pairs.write_pairs(run)
+    models = kfold_tables.write_kfold_tables(run)
+    compared = pairs.write_pairs(run, models)
     subgroups.write_subgroups(run)
     if (run.folder / run_directory.AUDIT).exists():
         audit.write_audit(run.folder)
@@ -87,7 +87,8 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
     curves.write_model_curves(run)
     if run.images["has_lesion"].any():
         comparisons.write_comparisons(run)
-        differences.write_differences(run)
+        if compared is not None:
+            differences.write_differences(run, compared)
         sizes.write_sizes(run)
         thresholds.write_thresholds(run)
 

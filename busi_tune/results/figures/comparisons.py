@@ -19,8 +19,10 @@ from busi_tune.results.figures.style import (
     save_figure,
     set_title,
 )
+from busi_tune.results.marks import chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import describe_protocol
 from busi_tune.results.read import KfoldRun
+from busi_tune.results.repeats import average_repeats
 from busi_tune.statistics.intervals import summarise
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +57,7 @@ def plot_folds(run: KfoldRun) -> Figure:
         means = [part.mean() for part in values]
         axes.plot(range(1, len(values) + 1), means, "D", color=INK, markersize=3)
         axes.set_xticks(range(1, len(values) + 1), [_name_fold(run, *key) for key in parts])
-        axes.set_title(model)
+        axes.set_title(mark_model(model, chosen_models(run)))
     for axes in panels[-1]:
         axes.set_xlabel("Fold")
     for axes in panels[:, 0]:
@@ -70,7 +72,7 @@ def plot_folds(run: KfoldRun) -> Figure:
 
 def plot_models(run: KfoldRun) -> Figure:
     """Draw every tumour image's Dice, with box, mean and interval, a row per model."""
-    tumour = run.images[run.images["has_lesion"]]
+    tumour = average_repeats(run.images[run.images["has_lesion"]], ["dice"])
     figure = new_figure(height=0.9 + 0.55 * len(run.models))
     axes = figure.subplots()
     generator = np.random.default_rng(0)
@@ -82,14 +84,15 @@ def plot_models(run: KfoldRun) -> Figure:
         axes.plot(dice, jitter, ".", color=colour, markersize=2.5, alpha=0.5, markeredgewidth=0)
         _draw_boxes(axes, [dice], [colour], [row + 0.05], vertical=False)
         _draw_mean(axes, images, row + 0.28)
-    axes.set_yticks(range(len(run.models)), list(reversed(run.models)))
+    names = [mark_model(model, chosen_models(run)) for model in reversed(run.models)]
+    axes.set_yticks(range(len(run.models)), names)
     axes.set_ylim(-0.5, len(run.models) - 0.5)
     axes.set_xlim(*SCORE_LIMITS)
     axes.set_xlabel("Dice")
     axes.grid(visible=False, axis="y")
-    counts = tumour.groupby("model")["image"].nunique()
+    counts = tumour.groupby("model").size()
     details = (
-        f"n = {counts.max()} tumour images, each a point, tested once per model and repeat. "
+        f"n = {counts.max()} tumour images, each a point, averaged over its repeats. "
         f"{BOXES}. Diamond: mean with its 95 % bootstrap interval over groups. "
         f"{describe_protocol(run)}"
     )

@@ -5,17 +5,23 @@ from matplotlib.figure import Figure
 
 from busi_tune import run_directory
 from busi_tune.results.figures.style import GREY, INK, SERIES, new_figure, save_figure, set_title
-from busi_tune.results.pages.conclusions import CLAIM
+from busi_tune.results.marks import chosen_models, mark_model
+from busi_tune.results.pages.conclusions import CAVEAT, CLAIM
 from busi_tune.results.pages.kfold_tables import describe_protocol
-from busi_tune.results.pages.pairs import pairs_table
+from busi_tune.results.pages.pairs import PRIMARY
 from busi_tune.results.read import KfoldRun
 
 
-def write_differences(run: KfoldRun) -> None:
-    """Write the paired differences of Dice over the tumour images; nothing for a single model."""
-    if len(run.models) > 1:
-        folder = run.folder / run_directory.FIGURES
-        save_figure(plot_differences(run, pairs_table(run)), folder, "differences")
+def write_differences(run: KfoldRun, compared: pd.DataFrame) -> None:
+    """Write the paired differences of Dice over the tumour images.
+
+    Args:
+        run: the cross-validation.
+        compared: what is in its pairs.csv.
+    """
+    pairs = compared[(compared["score"] == PRIMARY) & (compared["images"] == "tumour")]
+    folder = run.folder / run_directory.FIGURES
+    save_figure(plot_differences(run, pairs), folder, "differences")
 
 
 def plot_differences(run: KfoldRun, pairs: pd.DataFrame) -> Figure:
@@ -41,8 +47,10 @@ def plot_differences(run: KfoldRun, pairs: pd.DataFrame) -> Figure:
             size.replace("-", "\N{MINUS SIGN}"), (1.01, row),
             xycoords=("axes fraction", "data"), va="center", fontsize=7,
         )  # fmt: skip
+    chosen = chosen_models(run)
     names = [
-        f"{pair['first']} \N{MINUS SIGN} {pair['second']}" for _, pair in pairs[::-1].iterrows()
+        f"{mark_model(pair['first'], chosen)} \N{MINUS SIGN} {mark_model(pair['second'], chosen)}"
+        for _, pair in pairs[::-1].iterrows()
     ]
     axes.set_yticks(range(len(pairs)), names)
     axes.set_ylim(-0.6, len(pairs) - 0.4)
@@ -53,7 +61,7 @@ def plot_differences(run: KfoldRun, pairs: pd.DataFrame) -> Figure:
         f"n = {number} tumour images in {groups} groups, each averaged over its repeats. Blue: "
         "mean with its 95 % bootstrap interval over groups, filled where a claim is made; grey: "
         f"95 % interval of the corrected t test over {pairs['num_trainings'].max()} trainings. "
-        f"{describe_protocol(run)}"
+        f"{CAVEAT} {describe_protocol(run)}"
     )
     set_title(figure, "Paired differences of the models", details)
     return figure

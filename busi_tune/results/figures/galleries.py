@@ -13,6 +13,7 @@ from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
 from busi_tune.results.figures.overlays import Predictions, draw_outline
 from busi_tune.results.figures.style import PREDICTION, TRUTH, new_figure, save_figure, set_title
+from busi_tune.results.marks import chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import describe_protocol
 from busi_tune.results.read import KfoldRun
 
@@ -115,7 +116,8 @@ def plot_gallery(
         f"the middle and the {NUM_EACH} best by Dice, of equals those with more false pixels as "
         f"worse. {OUTLINES} {describe_protocol(run)}"
     )
-    set_title(figure, f"Worst, median and best test images of {model}", details)
+    name = mark_model(model, chosen_models(run))
+    set_title(figure, f"Worst, median and best test images of {name}", details)
     return figure
 
 
@@ -130,7 +132,8 @@ def plot_disagreements(
     for column, (name, *models) in zip(panels.T, chosen, strict=False):
         for axes, model in zip(column, models, strict=True):
             _draw_case(axes, name, shown[model])
-            axes.set_title(textwrap.fill(model, 20), fontsize=7)
+            title = mark_model(model, chosen_models(run))
+            axes.set_title(textwrap.fill(title, 20), fontsize=7)
     number = shown[chosen[0][1]].rows["has_lesion"].sum()
     details = (
         f"n = {number} test images with a lesion; the {len(chosen)} with the largest difference in "

@@ -16,6 +16,7 @@ from busi_tune.results.figures.style import (
     save_figure,
     set_title,
 )
+from busi_tune.results.marks import chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import describe_protocol
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.repeats import average_repeats
@@ -67,7 +68,7 @@ def plot_sizes(run: KfoldRun) -> Figure:
             if other != model:
                 axes.plot(means[other][:, 0], means[other][:, 1], color=LIGHT, zorder=1.5)
         _draw_means(axes, means[model], colour)
-        axes.set_title(model)
+        axes.set_title(mark_model(model, chosen_models(run)))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     for axes in panels[-1]:

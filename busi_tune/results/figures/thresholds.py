@@ -6,8 +6,10 @@ from matplotlib.figure import Figure
 
 from busi_tune import run_directory
 from busi_tune.results.figures.style import SERIES, new_figure, save_figure, set_title
+from busi_tune.results.marks import chosen_models, explain_mark, mark_model
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
 from busi_tune.results.read import KfoldRun
+from busi_tune.results.repeats import average_repeats
 
 PREFIX = "dice_"
 PARTS = {"validation": "--", "test": "-"}
@@ -47,9 +49,11 @@ def plot_thresholds(run: KfoldRun, table: pd.DataFrame) -> Figure:
         axes.set_xlim(0, 1)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     details = (
-        "Mean over images of Dice in original pixels, no component removed; n: test images. Solid: "
-        "test, dashed: validation parts. Disc: the threshold of the tables; diamonds: thresholds "
-        f"chosen on the validation part of each training. {EMPTY_RULE}"
+        "Mean over images, each averaged over its repeats, of Dice in original pixels, no "
+        "component removed; n: test images. Solid: test, dashed: validation parts. Disc: the "
+        "threshold of the tables, or the one nearest to it that was tried; diamonds: thresholds "
+        "chosen on the validation part of each training. "
+        f"{EMPTY_RULE}{explain_mark(run)}"
     )
     set_title(figure, "Dice over the threshold", details)
     return figure
@@ -58,20 +62,28 @@ def plot_thresholds(run: KfoldRun, table: pd.DataFrame) -> Figure:
 def _draw_model(axes: Axes, run: KfoldRun, images: pd.DataFrame, model: str, colour: str) -> None:
     columns = [str(column) for column in images if str(column).startswith(PREFIX)]
     thresholds = [float(column.removeprefix(PREFIX)) for column in columns]
-    curves = images.groupby("part")[columns].mean()
+    curves = pd.DataFrame({
+        part: average_repeats(rows, columns)[columns].mean()
+        for part, rows in images.groupby("part")
+    }).T  # fmt: skip
     for part, line in PARTS.items():
         if part in curves.index:
-            label = model if part == "test" else None
+            label = mark_model(model, chosen_models(run)) if part == "test" else None
             axes.plot(thresholds, curves.loc[part], line, color=colour, label=label)
     if "test" not in curves.index:
         return
     test = pd.Series(curves.loc["test"].to_numpy(), thresholds)
     own = run.setting(model, "training.threshold")
     folds = run.folds[run.folds["model"] == model]
-    marks = {"D": folds.get("tuned_threshold", pd.Series(dtype=float)), "o": pd.Series([own])}
-    for mark, places in marks.items():
-        drawn = test[test.index.isin(places)]
+    tuned = folds.get("tuned_threshold", pd.Series(dtype=float)).dropna()
+    for mark, places in (("D", list(tuned)), ("o", [] if own is None else [own])):
+        drawn = test.iloc[sorted({_nearest(thresholds, place) for place in places})]
         axes.plot(
             drawn.index, drawn, mark, color=colour, markersize=4 if mark == "o" else 7,
             markerfacecolor=colour if mark == "o" else "white", linestyle="none",
         )  # fmt: skip
+
+
+def _nearest(thresholds: list[float], place: float) -> int:
+    """Return the position of the threshold nearest to a place."""
+    return min(range(len(thresholds)), key=lambda position: abs(thresholds[position] - place))

@@ -30,10 +30,12 @@ def write_audit(run_dir: Path) -> None:
         }
         for row in table.to_dict("records")
     )
+    number = int(table["num_tests"].iloc[0])
     num_leaks = int((_read(run_dir)["folds"] == OWN).sum())
     caption = (
         "Test images with a near-duplicate in training: an identical scan, or that or a "
-        "neighbouring frame of the same lesion. Tests: test images over all folds and repeats. "
+        f"neighbouring frame of the same lesion. n = {number} tests, of which the shares are: "
+        "the test images, with and without lesion, of all folds and repeats. "
         "Naive folds: as many, with the same seed, drawn over single images. Training is what "
         "weights are learnt from, without the validation part."
     )

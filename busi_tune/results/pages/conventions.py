@@ -9,7 +9,8 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
-from busi_tune.results.pages.kfold_tables import describe_protocol
+from busi_tune.results.marks import chosen_models, explain_mark, mark_model
+from busi_tune.results.pages.kfold_tables import EMPTY_RULE, describe_protocol
 from busi_tune.results.pages.tables import MISSING, Table, format_score, write_csv, write_page
 from busi_tune.results.read import KfoldRun
 
@@ -219,11 +220,23 @@ def _published_sections(run: KfoldRun, published: pd.DataFrame) -> list[str | Ta
             "Predictions of this run, scored by the rules of published figures as far as they are "
             "stated; the difference is to ours on tumour images. The union of masks and an empty "
             "rule as ours are taken where nothing is stated. Not repeated are the sources' splits, "
-            "duplicates, image sizes and choices of the best epoch.",
+            "duplicates, image sizes and choices of the best epoch. "
+            f"{_published_sizes(published)} {EMPTY_RULE}{explain_mark(run)}",
             _shown(run, published, "Rule of"),
         ),
-        Table("What the sources state, what was taken, and their figures in percent.", stated),
+        Table(
+            "What the sources state, what was taken, and their figures in percent, on their own "
+            "images; numbers of images and rules for empty masks are given where they are stated.",
+            stated,
+        ),
     ]
+
+
+def _published_sizes(published: pd.DataFrame) -> str:
+    sizes = published.groupby("images")["num_images"].max()
+    return " ".join(
+        f"{TITLES[images]}: n = {sizes[images]}." for images in TITLES if images in sizes
+    )
 
 
 def _shown(run: KfoldRun, table: pd.DataFrame, heading: str) -> pd.DataFrame:
@@ -232,8 +245,9 @@ def _shown(run: KfoldRun, table: pd.DataFrame, heading: str) -> pd.DataFrame:
         (row["rule"], row["model"]): f"{format_score(row['dice'])} ({row['difference']:+.3f})"
         for _, row in table.iterrows()
     }
+    names = {model: mark_model(model, chosen_models(run)) for model in run.models}
     return pd.DataFrame(
-        {heading: rule} | {model: cells.get((rule, model), MISSING) for model in run.models}
+        {heading: rule} | {name: cells.get((rule, m), MISSING) for m, name in names.items()}
         for rule in dict.fromkeys(table["rule"])
     )
 

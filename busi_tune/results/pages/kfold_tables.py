@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.results.cost import trainings_of
+from busi_tune.results.marks import CHOSEN, MARK, chosen_models, explain_mark, mark_model
 from busi_tune.results.pages.tables import (
     Table,
-    format_interval,
+    format_estimate,
     format_summary,
     write_csv,
     write_page,
@@ -35,6 +37,7 @@ COST = {
     "num_parameters": "Parameters",
     "num_workers": "Workers",
 }
+IN_ALL = {"num_trials": "Trials", "hours": "Hours in all"}
 WHOLE = ("num_parameters", "num_workers")
 
 EMPTY_RULE = (
@@ -47,11 +50,12 @@ BOOTSTRAP = (
 )
 
 
-def write_kfold_tables(run: KfoldRun) -> None:
-    """Write the tables of folds and models as CSV and Markdown."""
+def write_kfold_tables(run: KfoldRun) -> pd.DataFrame:
+    """Write the tables of folds and models as CSV and pages; return the table of models."""
     models = models_table(run)
     _write_folds(run, models)
     _write_models(run, models)
+    return models
 
 
 def models_table(run: KfoldRun) -> pd.DataFrame:
@@ -61,7 +65,8 @@ def models_table(run: KfoldRun) -> pd.DataFrame:
         Three rows per model, for its tumour images, all images and normal ones (those with an
         empty mask), with mean, sd and interval of each score; for normal images of `false_lesion`,
         whether a lesion was predicted. An image counts once, averaged over its repeats. Cost is
-        per training: the mean where trainings differ.
+        per training of a fold, the mean where trainings differ; `num_trials` and `hours` are over
+        all folds, with the trials of nested searches.
     """
     rows = []
     scores = list(measured_scores(run))
@@ -69,7 +74,7 @@ def models_table(run: KfoldRun) -> pd.DataFrame:
         images = run.images[run.images["model"] == model]
         images = images.assign(false_lesion=images["fp"] > 0)
         images = average_repeats(images, [*scores, "false_lesion"])
-        cost = _cost(run.folds[run.folds["model"] == model])
+        cost = _cost(run, model)
         for name, summaries in (
             ("tumour", _summaries(images[images["has_lesion"]], scores)),
             ("all", _summaries(images, scores)),
@@ -78,7 +83,7 @@ def models_table(run: KfoldRun) -> pd.DataFrame:
             rows.append({"model": model, "images": name, **summaries, **cost})
     order = ["model", "images", "num_images"]
     order += [f"{score}_{part}" for score in [*scores, "false_lesion"] for part in STATISTICS]
-    columns = [*order, *COST, "num_converged", "chosen_here"]
+    columns = [*order, *COST, *IN_ALL, "num_converged", "chosen_here"]
     return pd.DataFrame(rows).reindex(columns=columns).astype(dict.fromkeys(WHOLE, "Int64"))
 
 
@@ -107,11 +112,14 @@ def summarise_false_lesions(images: pd.DataFrame) -> dict[str, float]:
     return row | {"false_lesion_low": low, "false_lesion_high": high}
 
 
-def _cost(folds: pd.DataFrame) -> dict[str, object]:
+def _cost(run: KfoldRun, model: str) -> dict[str, object]:
+    folds, trainings = run.folds[run.folds["model"] == model], trainings_of(run, model)
     return {
         "num_trainings": len(folds),
         **{name: folds[name].astype(float).mean() for name in ("epochs", "best_epoch", "seconds")},
         **{name: folds[name].iloc[0] for name in WHOLE},
+        "num_trials": len(trainings) - len(folds),
+        "hours": trainings["seconds"].sum(min_count=1) / 3600,
         # Of a model trained elsewhere none of this is known.
         "num_converged": len(folds) - int((~folds["converged"].fillna(True)).sum()),
         "chosen_here": bool(folds["chosen_here"].any()),
@@ -130,9 +138,10 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
     )
     folder = run.folder / run_directory.TABLES
     write_csv(folder / "folds.csv", table)
+    chosen = chosen_models(run)
     together = pd.DataFrame(
         {
-            "Model": row["model"],
+            "Model": mark_model(row["model"], chosen),
             "Images": row["images"],
             "n": row["num_images"],
             "Dice": _summary(row, "dice"),
@@ -142,7 +151,9 @@ def _write_folds(run: KfoldRun, models: pd.DataFrame) -> None:
     sections = [
         Table(
             f"Means over the n test images of a training each. {describe_protocol(run)}",
-            table.rename(columns=labels),
+            table.assign(model=[mark_model(model, chosen) for model in table["model"]]).rename(
+                columns=labels
+            ),
             tuple(measured.values())[1:],
             keys=len(identity),
         ),
@@ -156,10 +167,11 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
     write_csv(folder / "models.csv", models)
     by_images = {name: list(_records(part)) for name, part in models.groupby("images")}
     protocol = f"{describe_protocol(run)} {describe_grouping(run)}"
+    chosen = chosen_models(run)
     sections: list[str | Table] = []
     for name, title in (("tumour", "Tumour images"), ("all", "All images")):
         rows = [
-            {"Model": row["model"], "n": row["num_images"]}
+            {"Model": mark_model(row["model"], chosen), "n": row["num_images"]}
             | {label: _summary(row, score) for score, label in measured_scores(run).items()}
             for row in by_images.get(name, [])
         ]
@@ -168,9 +180,9 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
         sections.append(Table(caption, pd.DataFrame(rows)))
     normal = [
         {
-            "Model": row["model"],
+            "Model": mark_model(row["model"], chosen),
             "n": row["num_images"],
-            "With a false lesion": _interval(row, "false_lesion"),
+            "With a false lesion": format_estimate(row, "false_lesion"),
         }
         for row in by_images.get("normal", [])
     ]
@@ -182,8 +194,10 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
             pd.DataFrame(normal),
         ),
         Table(
-            "Cost per training; the mean where trainings differ. Not converged: the validation "
-            "curve was still rising when training ended.",
+            "Cost per training of a fold, whatever images are scored; the mean where trainings "
+            "differ. Trials: trainings of the searches inside the folds. Hours: of all trainings "
+            "and trials whose time is known. Not converged: the validation curve was still rising "
+            f"when training ended.{explain_mark(run)}",
             _cost_table(by_images.get("all", [])),
         ),
     ]
@@ -201,8 +215,8 @@ def _surface_definition(run: KfoldRun) -> str:
 
 def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
     table = pd.DataFrame(
-        {"Model": row["model"]}
-        | {label: row[name] for name, label in COST.items()}
+        {"Model": mark_model(row["model"], [row["model"]] if row["chosen_here"] else [])}
+        | {label: row[name] for name, label in (COST | IN_ALL).items()}
         | {"Note": describe_note(row)}
         for row in rows
     )
@@ -210,11 +224,13 @@ def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
 
 
 def describe_protocol(run: KfoldRun) -> str:
-    """Say how the pixels were counted and what an empty mask scores."""
+    """Say how pixels were counted, what an empty mask scores, and what a mark at a name means."""
     thresholds = sorted({run.setting(model, "training.threshold") for model in run.models} - {None})
     listed = " or ".join(f"{threshold:g}" for threshold in thresholds) or "not known"
     source = "" if run.config.data.root else "Synthetic images. "
-    return f"{source}Counted in original pixels, threshold {listed}. {EMPTY_RULE}"
+    return (
+        f"{source}Counted in original pixels, threshold {listed}. {EMPTY_RULE}{explain_mark(run)}"
+    )
 
 
 def describe_grouping(run: KfoldRun) -> str:
@@ -230,17 +246,13 @@ def describe_note(row: pd.Series) -> str:
     """Say what must be known before the figures are taken for more than they are."""
     open_ends = row["num_trainings"] - row["num_converged"]
     notes = [f"not converged in {open_ends} of {row['num_trainings']}"] if open_ends else []
-    notes += ["chosen on these images"] if row["chosen_here"] else []
+    notes += [f"{MARK} {CHOSEN}"] if row["chosen_here"] else []
     return "; ".join(notes)
 
 
 def _summary(row: pd.Series, score: str) -> str:
     decimals = 1 if score == "hd95" else 3
     return format_summary(*(row[f"{score}_{part}"] for part in STATISTICS), decimals=decimals)
-
-
-def _interval(row: pd.Series, score: str) -> str:
-    return format_interval(*(row[f"{score}_{part}"] for part in ("mean", "low", "high")))
 
 
 def _records(table: pd.DataFrame) -> Iterable[pd.Series]:

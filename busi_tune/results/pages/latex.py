@@ -16,7 +16,7 @@ _SPECIAL = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
     "±": r"\(\pm\)", "≤": r"\(\leq\)", "≥": r"\(\geq\)", "≈": r"\(\approx\)", "→": r"\(\to\)",
-    "Δ": r"\(\Delta\)", "µ": r"\(\mu\)", "…": r"\ldots{}", "—": "---",
+    "Δ": r"\(\Delta\)", "µ": r"\(\mu\)", "†": r"\(\dagger\)", "…": r"\ldots{}", "—": "---",
     "\N{EN DASH}": "--", "\N{MINUS SIGN}": r"\(-\)", "\N{MULTIPLICATION SIGN}": r"\(\times\)",
     "\N{GREEK SMALL LETTER ALPHA}": r"\(\alpha\)", "\N{GREEK SMALL LETTER SIGMA}": r"\(\sigma\)",
     "\N{NO-BREAK SPACE}": "~",

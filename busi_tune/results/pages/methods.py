@@ -6,7 +6,10 @@ from typing import Any
 
 from busi_tune import run_directory
 from busi_tune.kfold_models import NESTED
+from busi_tune.results.cost import read_trials
+from busi_tune.results.marks import chosen_models
 from busi_tune.results.pages import recipes
+from busi_tune.results.pages.conclusions import CAVEAT
 from busi_tune.results.pages.recipes import join, quote_names
 from busi_tune.results.pages.tables import write_page
 from busi_tune.results.protocol import read_protocol
@@ -112,8 +115,7 @@ def describe_choices(run: KfoldRun, environment: Mapping[str, Any]) -> str:
     sentences = [f"{sentence}."]
     if compared:
         sentences.append("Whether a run was planned in view of another's results is not recorded.")
-    chosen = [m for m in run.models if run.folds.loc[run.folds["model"] == m, "chosen_here"].any()]
-    if chosen:
+    if chosen := chosen_models(run):
         sentences.append(
             f"The exception is {quote_names(chosen)}: its settings had been chosen on some of "
             "these images, so its figures are optimistic and no superiority is claimed for it."
@@ -143,11 +145,11 @@ def describe_models(run: KfoldRun) -> str:
             f"{quote_names(external)} was trained by other software on the same folds, the "
             "validation part being part of its training; its counts are those it wrote itself."
         )
-    rising = int((~run.folds["converged"].fillna(True).astype(bool)).sum())
-    if rising:
+    converged = run.folds["converged"].dropna().astype(bool)
+    if not converged.all():
         sentences.append(
-            f"In {rising} of {len(run.folds)} trainings the validation curve was still rising at "
-            "the end."
+            f"In {(~converged).sum()} of {len(converged)} trainings the validation curve was "
+            "still rising at the end."
         )
     return " ".join(sentences)
 
@@ -200,7 +202,7 @@ def describe_statistics(run: KfoldRun) -> str:
             "share of trainings in which the first model was better with its interval of Clopper "
             "and Pearson. P values were adjusted over all pairs by Holm's method. A model is "
             "called better where the adjusted p of the corrected t test is below 0.05 and the "
-            "bootstrap interval excludes zero."
+            f"bootstrap interval excludes zero. {CAVEAT}"
         )
     return " ".join(sentences)
 
@@ -209,21 +211,36 @@ def describe_implementation(run: KfoldRun, environment: Mapping[str, Any]) -> st
     """Name software, hardware and seeds."""
     packages = environment["packages"]
     versions = [f"{name} {packages[key]}" for key, name in LIBRARIES.items() if packages.get(key)]
-    own, commit = packages.get("busi_tune"), environment.get("commit")
-    name = f"busi_tune{f' {own}' if own else ''}{f' (commit {commit[:12]})' if commit else ''}"
+    own = packages.get("busi_tune")
+    name = f"busi_tune{f' {own}' if own else ''}{_describe_commit(environment.get('commit'))}"
     devices = sorted(run.folds["device"].dropna().unique())
     listed = join(["the CPU" if device == "cpu" else device for device in devices])
     workers = sorted({int(number) for number in run.folds["num_workers"].dropna()})
     counts = join([f"{number} worker{'s' * (number > 1)}" for number in workers])
     repeated = run.config.kfold.num_repeats > 1
-    hours = run.folds["seconds"].sum() / 3600
     return (
         f"The runs were made with {name} on Python {environment['python']}, {join(versions)}. "
         f"Each training ran on {listed} with {counts}; the machine had {environment['cpus']} CPU "
-        f"cores ({environment['processor']}). The {len(run.folds)} trainings took {hours:.1f} "
-        "hours in all. Splits, initial weights, order and augmentation derive from seed "
+        f"cores ({environment['processor']}). {_describe_hours(run)} "
+        "Splits, initial weights, order and augmentation derive from seed "
         f"{run.config.seed}{', one more in each repeat' if repeated else ''}."
     )
+
+
+def _describe_commit(commit: str | None) -> str:
+    if not commit:
+        return ""
+    modified = ", modified" if commit.endswith("-dirty") else ""
+    return f" (commit {commit.removesuffix('-dirty')[:12]}{modified})"
+
+
+def _describe_hours(run: KfoldRun) -> str:
+    """Say how long the trainings took whose time is known, trials of nested searches among them."""
+    seconds, trials = run.folds["seconds"].dropna(), read_trials(run)["seconds"].dropna()
+    searched = f" and {len(trials):,} trials of the searches inside them" if len(trials) else ""
+    hours = (seconds.sum() + trials.sum()) / 3600
+    kind = "trainings of folds" if searched else "trainings"
+    return f"The {len(seconds):,} {kind}{searched} took {hours:.1f} hours in all."
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -51,7 +51,9 @@ class Estimate:
     optimism: float
     low: float
     high: float
-    """Ends of its 95 % interval, by the corrected t over outer folds."""
+    """Ends of its approximate 95 % interval, by the corrected t over outer folds."""
+    num_test: int
+    """Test images of all outer folds, each as often as it was tested."""
 
     @property
     def conclusion(self) -> str:
@@ -60,7 +62,11 @@ class Estimate:
         if np.isnan(self.low):
             return "One fold has no interval, so nothing is said of the optimism."
         if self.low > 0:
-            return f"The search's own value is too high for other images, by {said}."
+            return (
+                f"The winners' values in their searches were above those on the outer folds, by "
+                f"{said}: the search's own value seems too high for other images, as far as this "
+                "approximate interval tells."
+            )
         if self.high < 0:
             return f"The winners did better on the outer folds than in their searches, by {said}."
         return (
@@ -130,6 +136,7 @@ def estimate_optimism(run: KfoldRun, winners: pd.DataFrame) -> Estimate:
         optimism=test.difference,
         low=test.low,
         high=test.high,
+        num_test=int(winners["num_test"].sum()),
     )
 
 
@@ -152,10 +159,13 @@ def _monitor(run: KfoldRun) -> str:
 
 def _estimate_caption(estimate: Estimate) -> str:
     return (
-        f"Over {estimate.num_folds} outer folds. Plain: the mean inner value of the winners, what "
-        "a search alone would have reported. Nested: the mean of the outer folds. Optimism: plain "
-        "minus nested, paired over folds, with its 95 % interval by the t distribution with the "
-        "variance of overlapping training sets (Nadeau and Bengio 2003)."
+        f"Over {estimate.num_folds} outer folds with n = {estimate.num_test} tests. Plain: the "
+        "mean inner value of the winners, what a search alone would have reported. Nested: the "
+        "mean of the outer folds. Optimism: plain minus nested, paired over folds, with its 95 % "
+        "interval by the t distribution with the variance of overlapping training sets (Nadeau "
+        "and Bengio 2003). The interval is approximate: it takes the inner values as they are, and "
+        "leaves out that each is a mean over few validation images, which the folds share, and "
+        f"that another search might have chosen another winner. {EMPTY_RULE}"
     )
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 from busi_tune import run_directory
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
 from busi_tune.evaluation.operating_point import COMPONENTS_PX, THRESHOLDS
+from busi_tune.results.marks import chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import describe_protocol
 from busi_tune.results.pages.tables import Table, format_interval, write_csv, write_page
 from busi_tune.results.read import KfoldRun
@@ -29,7 +30,7 @@ def write_operating_point(run: KfoldRun) -> None:
     write_csv(folder / "operating_point.csv", table)
     shown = pd.DataFrame(
         {
-            "Model": row["model"],
+            "Model": mark_model(row["model"], chosen_models(run)),
             "Measure": MEASURES[row["measure"]],
             "n": row["num_images"],
             "Threshold of the tables": row["fixed"],

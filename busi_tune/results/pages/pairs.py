@@ -8,21 +8,20 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.results.cost import measure_budget
+from busi_tune.results.marks import CHOSEN, MARK, chosen_models, explain_mark, mark_model
 from busi_tune.results.pages.conclusions import (
-    CHOSEN,
+    CAVEAT,
     CLAIM,
-    LABELS,
     RULE,
-    SMALLER_IS_BETTER,
     UNDECIDED,
     UNTESTED,
     conclude,
     describe_leaders,
 )
 from busi_tune.results.pages.kfold_tables import describe_grouping, describe_protocol
-from busi_tune.results.pages.tables import Table, format_interval, write_csv, write_page
+from busi_tune.results.pages.tables import Table, format_interval, format_p, write_csv, write_page
 from busi_tune.results.read import KfoldRun
-from busi_tune.results.repeats import average_repeats
 from busi_tune.run_directory import read_json
 from busi_tune.statistics.intervals import summarise
 from busi_tune.statistics.paired import (
@@ -42,14 +41,19 @@ COLUMNS = (
     "corrected_low", "corrected_high", "superiority", "superiority_low", "superiority_high",
     "effect_size", "detectable", "repeats_needed", "verdict", "conclusion",
 )  # fmt: skip
+PRIMARY = "dice"
+"""The score by which claims are made."""
+SECONDARY = {"nsd": "NSD at 2 pixels", "hd95": "HD95 in pixels"}
+SMALLER_IS_BETTER = ("hd95",)
 EMPTY_SURFACES = {
     "nsd": "An empty prediction scores 0.",
     "hd95": "An empty prediction scores the image's diagonal.",
 }
+BRIEF = ["First", "Second", "Difference", "Wilcoxon: p", "t: p", "P(A > B)"]
 TITLES = {"tumour": "Tumour images", "all": "All images"}
 
 
-def pairs_table(run: KfoldRun, score: str = "dice", images: str = "tumour") -> pd.DataFrame:
+def pairs_table(run: KfoldRun, score: str = PRIMARY, images: str = "tumour") -> pd.DataFrame:
     """Compare every pair of models on the images and trainings that both have.
 
     Args:
@@ -62,7 +66,8 @@ def pairs_table(run: KfoldRun, score: str = "dice", images: str = "tumour") -> p
         its interval over groups; tests, adjusted by Holm over the table; the corrected t test's
         interval; `superiority`, the share of trainings in which the first is better; effect size;
         the difference detectable with a power of 80 % at Holm's level; for an undecided pair the
-        repeats that would settle it, where some number would; a verdict and a sentence.
+        repeats that would settle it, where some number would; by Dice a verdict and a sentence,
+        which other scores do not get.
     """
     assert images in TITLES
     chosen = run.images if images == "all" else run.images[run.images["has_lesion"]]
@@ -73,15 +78,18 @@ def pairs_table(run: KfoldRun, score: str = "dice", images: str = "tumour") -> p
     ]
     p_values = [row["corrected_t_p"] for row in rows]
     adjusted = holm(p_values), holm([row["wilcoxon_p"] for row in rows]), holm_levels(p_values)
-    epochs, marked = run.folds.groupby("model")["epochs"].max().astype(float), _chosen_models(run)
+    budgets = {model: measure_budget(run, model) for model in run.models}
+    marked = chosen_models(run)
     for row, t_p, wilcoxon_p, level in zip(rows, *adjusted, strict=True):
         row |= {"corrected_t_holm": t_p, "wilcoxon_holm": wilcoxon_p}
-        models = row["first"], row["second"]
-        chosen_here = [model for model in models if model in marked]
-        row["verdict"] = CHOSEN if chosen_here else _judge(row)
+        first, second = row["first"], row["second"]
+        chosen_here = [model for model in (first, second) if model in marked]
+        verdict = CHOSEN if chosen_here else _judge(row)
+        row["verdict"] = verdict if score == PRIMARY else ""
         row |= _power(row, ratio, level)
-        budgets = float(epochs[models[0]]), float(epochs[models[1]])
-        row["conclusion"] = conclude(row, score, chosen_here, budgets)
+        row["conclusion"] = ""
+        if score == PRIMARY:
+            row["conclusion"] = conclude(row, chosen_here, (budgets[first], budgets[second]))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"repeats_needed": "Int64"})
 
 
@@ -125,11 +133,6 @@ def _compare(
     }
 
 
-def _chosen_models(run: KfoldRun) -> list[str]:
-    """Return the models that were chosen on images of this run."""
-    return list(run.folds.loc[run.folds["chosen_here"].eq(True), "model"].unique())
-
-
 def _judge(row: dict[str, Any]) -> str:
     if np.isnan(row["corrected_t_holm"]):
         return UNTESTED
@@ -148,32 +151,43 @@ def _power(row: dict[str, Any], ratio: float, level: float) -> dict[str, Any]:
     return {"detectable": detectable, "repeats_needed": repeats}
 
 
-def write_pairs(run: KfoldRun) -> None:
-    """Write the comparisons of all pairs as CSV and as a page; nothing for a single model."""
+def write_pairs(run: KfoldRun, models: pd.DataFrame) -> pd.DataFrame | None:
+    """Write the comparisons of all pairs as CSV and as a page; nothing for a single model.
+
+    Args:
+        run: a cross-validation, or a hold-out run.
+        models: its table of models.
+
+    Returns:
+        What is in pairs.csv: the tables of pairs after columns `score` and `images`.
+    """
     if len(run.models) < 2:
-        return
+        return None
     sections: list[str | Table] = [RULE]
     tables = []
     for images in _image_sets(run):
-        table = pairs_table(run, "dice", images)
-        tables.append(table.assign(score="dice", images=images))
+        table = pairs_table(run, PRIMARY, images)
+        tables.append(table.assign(score=PRIMARY, images=images))
         caption = f"{TITLES[images]}. {_caption(table)} {describe_protocol(run)}"
         sections.append(f"## {TITLES[images]}")
-        sections.append(Table(f"{caption} {describe_grouping(run)}", _shown(table)))
-        leaders = describe_leaders(_ranking(run, images), "dice", _chosen_models(run))
+        sections.append(Table(f"{caption} {describe_grouping(run)}", _shown(run, table)))
+        leaders = describe_leaders(models, images)
         sections += [leaders] if leaders else []
         sections.append("\n".join(f"- {sentence}" for sentence in table["conclusion"]))
-    for score in ("nsd", "hd95"):
+    for score, label in SECONDARY.items():
         if score in run.images and run.images["has_lesion"].any():
             table = pairs_table(run, score)
             tables.append(table.assign(score=score, images="tumour"))
-            number = table["num_images"].max()
-            caption = f"{LABELS[score]}, tumour images, n = {number}; as above, without claims."
-            sections.append(Table(f"{caption} {EMPTY_SURFACES[score]}", _shown_briefly(table)))
+            caption = (
+                f"{label}, tumour images, n = {table['num_images'].max()}; as above, without "
+                f"claims. {EMPTY_SURFACES[score]}{explain_mark(run)}"
+            )
+            sections.append(Table(caption, _shown(run, table)[BRIEF]))
     folder = run.folder / run_directory.TABLES
     csv = pd.concat(tables)[["score", "images", *COLUMNS]]
     write_csv(folder / "pairs.csv", csv)
     write_page(folder, "pairs", "Pairs of models", sections)
+    return csv
 
 
 def _image_sets(run: KfoldRun) -> list[str]:
@@ -182,15 +196,6 @@ def _image_sets(run: KfoldRun) -> list[str]:
         *(["tumour"] if lesions.any() else []),
         *(["all"] if not lesions.all() else []),
     ]
-
-
-def _ranking(run: KfoldRun, images: str) -> pd.DataFrame:
-    chosen = run.images if images == "all" else run.images[run.images["has_lesion"]]
-    rows = []
-    for model, part in average_repeats(chosen, ["dice"]).groupby("model"):
-        (dice,) = summarise(part[["dice"]].to_numpy(np.float64), part["group"])
-        rows.append({"model": model, "mean": dice.mean, "low": dice.low, "high": dice.high})
-    return pd.DataFrame(rows).sort_values("mean", ascending=False, kind="stable")
 
 
 def _caption(table: pd.DataFrame) -> str:
@@ -203,18 +208,20 @@ def _caption(table: pd.DataFrame) -> str:
         "over folds and repeats, with its 95 % interval. Both p after Holm. P(A > B): share of "
         "trainings in which the first is better, with Clopper and Pearson's 95 % interval of as "
         "many pairs as folds. Effect size: matched-pairs rank-biserial correlation. Detectable: "
-        "the difference found with a power of 80 %."
+        f"the difference found with a power of 80 %. {CAVEAT}"
     )
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
+def _shown(run: KfoldRun, table: pd.DataFrame) -> pd.DataFrame:
+    chosen = chosen_models(run)
+    either = table["first"].isin(chosen) | table["second"].isin(chosen)
     return pd.DataFrame({
-        "First": table["first"],
-        "Second": table["second"],
+        "First": [mark_model(model, chosen) for model in table["first"]],
+        "Second": [mark_model(model, chosen) for model in table["second"]],
         "Difference": _intervals(table, "difference", "low", "high"),
-        "Wilcoxon: p": _p_values(table["wilcoxon_holm"]),
+        "Wilcoxon: p": _p_values(table["wilcoxon_holm"], either),
         "Corrected t": table["corrected_t"],
-        "t: p": _p_values(table["corrected_t_holm"]),
+        "t: p": _p_values(table["corrected_t_holm"], either),
         "t: interval": [
             f"[{low:.3f}, {high:.3f}]" if low == low else "-"
             for low, high in zip(table["corrected_low"], table["corrected_high"], strict=True)
@@ -226,14 +233,10 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def _shown_briefly(table: pd.DataFrame) -> pd.DataFrame:
-    shown = _shown(table)
-    return shown[["First", "Second", "Difference", "Wilcoxon: p", "t: p", "P(A > B)"]]
-
-
 def _intervals(table: pd.DataFrame, *columns: str) -> list[str]:
     return [format_interval(*row) for row in table[list(columns)].itertuples(index=False)]
 
 
-def _p_values(column: Iterable[float]) -> list[str]:
-    return ["-" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}" for p in column]
+def _p_values(column: Iterable[float], marked: Iterable[bool]) -> list[str]:
+    values = zip(column, marked, strict=True)
+    return [f"{format_p(p)}{MARK * chosen}" if p == p else format_p(p) for p, chosen in values]

@@ -7,13 +7,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.results.marks import chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import (
     SCORES,
     describe_grouping,
     describe_protocol,
     summarise_false_lesions,
 )
-from busi_tune.results.pages.tables import Table, format_interval, write_csv, write_page
+from busi_tune.results.pages.tables import (
+    Table,
+    format_estimate,
+    format_interval,
+    write_csv,
+    write_page,
+)
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.repeats import average_repeats
 from busi_tune.statistics.intervals import difference_of_means, summarise
@@ -157,7 +164,8 @@ def compare_quartiles(run: KfoldRun, trait: Trait) -> list[str]:
         if low.any() and high.any():
             outer = own[low | high]
             difference = difference_of_means(outer["dice"], high[low | high], outer["group"])
-            sentences.append(f"{model}: {describe_difference(difference, trait)}")
+            name = mark_model(model, chosen_models(run))
+            sentences.append(f"{name}: {describe_difference(difference, trait)}")
     return sentences
 
 
@@ -214,12 +222,10 @@ def _shown(run: KfoldRun, table: pd.DataFrame, kind: str, title: str) -> Table:
     part = table[(table["kind"] == kind) & ((table["name"] != "normal") | (kind == "class"))]
     order = {name: position for position, name in enumerate(dict.fromkeys(part["name"]))}
     part = part.sort_values("name", key=lambda names: names.map(order), kind="stable")
+    chosen = chosen_models(run)
     rows = [
-        {"Images": _name(row), "Model": row["model"], "n": row["num_images"]}
-        | {
-            label: format_interval(*(row[f"{name}_{part}"] for part in PARTS))
-            for name, label in labels.items()
-        }
+        {"Images": _name(row), "Model": mark_model(row["model"], chosen), "n": row["num_images"]}
+        | {label: format_estimate(row, name) for name, label in labels.items()}
         for _, row in part.iterrows()
     ]
     caption = (
@@ -253,9 +259,9 @@ def _name(row: pd.Series) -> str:
 def _false_lesions(run: KfoldRun, normal: pd.DataFrame) -> Table:
     rows = [
         {
-            "Model": row["model"],
+            "Model": mark_model(row["model"], chosen_models(run)),
             "n": row["num_images"],
-            "With a false lesion": format_interval(*(row[f"false_lesion_{p}"] for p in PARTS)),
+            "With a false lesion": format_estimate(row, "false_lesion"),
         }
         for _, row in normal.iterrows()
     ]

@@ -103,6 +103,16 @@ def format_interval(mean: float, low: float, high: float, *, decimals: int = 3) 
     return f"{mean:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
+def format_estimate(row: "pd.Series[float]", score: str) -> str:
+    """Format the columns `<score>_mean`, `_low` and `_high` of a row of a table."""
+    return format_interval(*(row[f"{score}_{part}"] for part in ("mean", "low", "high")))
+
+
+def format_p(p: float) -> str:
+    """Format a p value to 3 decimals, `< 0.001` below them."""
+    return "< 0.001" if p < 0.001 else format_score(p)
+
+
 def format_summary(mean: float, sd: float, low: float, high: float, *, decimals: int = 3) -> str:
     """Format mean, standard deviation and interval, `0.812 ± 0.153 [0.795, 0.829]`."""
     interval = format_interval(mean, low, high, decimals=decimals)

@@ -9,9 +9,12 @@ from matplotlib.figure import Figure
 
 from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
-from busi_tune.results.figures.differences import plot_differences, write_differences
+from busi_tune.results.figures import differences
+from busi_tune.results.figures.differences import plot_differences
+from busi_tune.results.pages.conclusions import CAVEAT
 from busi_tune.results.pages.pairs import pairs_table
 from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.write import write_results
 from tests.results.conftest import write_kfold_run
 
 
@@ -45,8 +48,8 @@ def test_every_pair_stands_at_its_difference_in_the_order_of_the_table(run: Kfol
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[::-1] == [
         "unet \N{MINUS SIGN} report_cnn",
-        "unet \N{MINUS SIGN} smp_unet",
-        "report_cnn \N{MINUS SIGN} smp_unet",
+        "unet \N{MINUS SIGN} smp_unet\N{DAGGER}",
+        "report_cnn \N{MINUS SIGN} smp_unet\N{DAGGER}",
     ]
     assert "n = 16 tumour images in 12 groups" in " ".join(figure.get_supxlabel().split())
 
@@ -62,12 +65,32 @@ def test_difference_and_interval_are_printed_with_their_signs(run: KfoldRun) -> 
     assert text.replace("\N{MINUS SIGN}", "-") == "-0.250 [-0.500, +0.125]"
 
 
+def test_of_all_pairs_those_by_dice_on_tumour_images_are_drawn(
+    run: KfoldRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    monkeypatch.setattr(differences, "save_figure", lambda figure, *_: saved.append(figure))
+    tables = [
+        pairs_table(run, "dice", images).assign(score=score, images=images)
+        for score, images in (("dice", "all"), ("dice", "tumour"), ("nsd", "tumour"))
+    ]
+    differences.write_differences(run, pd.concat(tables))
+    (figure,) = saved
+    assert [place for place, _ in diamonds(figure)] == list(tables[1]["difference"])
+
+
 @pytest.mark.usefixtures("blank_figures")
 def test_a_single_model_has_no_differences(kfold_run: Path) -> None:
     folds = pd.read_csv(kfold_run / run_directory.FOLDS)
     folds[folds["model"] == "unet"].to_csv(kfold_run / run_directory.FOLDS, index=False)
-    write_differences(read_kfold(kfold_run))
-    assert not (kfold_run / run_directory.FIGURES).exists()
+    write_results(kfold_run, None)
+    written = {path.name for path in (kfold_run / run_directory.FIGURES).iterdir()}
+    assert "models.png" in written and "differences.png" not in written
+
+
+def test_the_caption_says_what_the_interval_over_groups_leaves_out(run: KfoldRun) -> None:
+    caption = " ".join(plot_differences(run, pairs_table(run)).get_supxlabel().split())
+    assert CAVEAT in caption
 
 
 def test_a_pair_without_a_test_over_trainings_is_still_drawn(run: KfoldRun) -> None:

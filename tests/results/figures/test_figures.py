@@ -170,6 +170,16 @@ def test_model_figure_states_the_mean_with_its_interval(kfold_run: Path) -> None
     assert "n = 16 tumour images" in caption(figure)
 
 
+def test_an_image_is_one_point_however_often_it_was_tested(kfold_run: Path) -> None:
+    run = read_kfold(kfold_run)
+    again = run.images.assign(repeat=1, dice=run.images["dice"] / 2)
+    figure = comparisons.plot_models(replace(run, images=pd.concat([run.images, again])))
+    points = [line for line in figure.axes[0].lines if line.get_marker() == "."]
+    tumour = run.images[run.images["has_lesion"] & (run.images["model"] == run.models[-1])]
+    expected = 0.75 * tumour.groupby("image")["dice"].first()
+    assert sorted(points[0].get_xdata()) == pytest.approx(sorted(expected))
+
+
 def test_detailed_images_are_one_of_each_fifth_by_dice(kfold_run: Path) -> None:
     rows = read_kfold(kfold_run).images
     chosen = choose_detailed(rows, seed=0)

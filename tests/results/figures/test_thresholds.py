@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 from busi_tune import run_directory
 from busi_tune.results.figures.thresholds import plot_thresholds, read_thresholds, write_thresholds
 from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.settings import override
 
 STEPS = [step / 20 for step in range(1, 20)]
 
@@ -60,6 +62,27 @@ def test_own_and_tuned_thresholds_are_marked_on_the_test_curve(run: KfoldRun) ->
     tumour, _ = plot_thresholds(run, read_thresholds(run)).axes
     assert marked(tumour, "o") == [[0.5], [0.5]]
     assert marked(tumour, "D") == [[0.3, 0.6], [0.3, 0.5]]
+
+
+@pytest.mark.parametrize(("own", "drawn"), [(0.42, 0.4), (0.99, 0.95)])
+def test_a_threshold_between_those_tried_is_marked_at_the_nearest(
+    run: KfoldRun, own: float, drawn: float
+) -> None:
+    changed = replace(run, config=override(run.config, {"training.threshold": own}))
+    figure = plot_thresholds(changed, read_thresholds(changed))
+    assert marked(figure.axes[0], "o") == [[drawn], [drawn]]
+    assert "the one nearest to it that was tried" in " ".join(figure.get_supxlabel().split())
+
+
+def test_an_image_counts_once_whatever_the_number_of_repeats(run: KfoldRun) -> None:
+    table = read_thresholds(run)
+    columns = [f"dice_{step:.2f}" for step in STEPS]
+    first = table[table["image"] == table.loc[table["part"] == "test", "image"].iloc[0]]
+    again = first.assign(repeat=1, **{name: first[name] - 0.5 for name in columns})
+    tumour, _ = plot_thresholds(run, pd.concat([table, again, again.assign(repeat=2)])).axes
+    # Of 16 images one has fallen by a mean of a third.
+    expected = [1 - step - 0.5 * 2 / 3 / 16 for step in STEPS]
+    assert curve(tumour, "-") == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("blank_figures")

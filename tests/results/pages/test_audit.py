@@ -52,6 +52,7 @@ def test_the_page_says_what_leaks_and_is_the_same_again(
     files = {path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()}
     assert sorted(files) == ["audit.csv", "audit.md", "audit.tex"]
     assert said in files["audit.md"].decode()
+    assert "n = 4 tests, of which the shares are" in files["audit.md"].decode()
     write_audit(tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "tables").iterdir()} == files
 

@@ -111,6 +111,10 @@ def test_the_page_shows_every_rule_and_says_what_was_taken(kfold_run: Path) -> N
     page = (kfold_run / "tables" / "conventions.md").read_text()
     for text in ("pooled per batch of 32", "RWKV-UNet", "first mask alone", "(+0.000)", "n = 16"):
         assert text in page
+    captions = [line for line in page.splitlines() if line.startswith("**Table")]
+    for said in ("Tumour images: n = 16.", "All images, normal ones included: n = 24.", "scores 1"):
+        assert said in captions[2]
+    assert "on their own images" in captions[3]
     assert "Left out" not in page
     first = [path.read_bytes() for path in sorted((kfold_run / "tables").glob("conventions.*"))]
     write_conventions(run)

@@ -53,6 +53,7 @@ def test_methods_say_what_a_reader_needs_to_repeat_the_run(kfold_run: Path) -> N
         "thresholded at 0.5", "one-sided empty mask 0",
         "for the 16 images with a lesion and for all 24", "For the 8 images without one",
         "10,000 resamples of whole groups", "Nadeau and Bengio", "Holm",
+        "such an interval missed the true difference", "The 4 trainings took 0.0 hours in all",
         "busi_tune 0.1.0 (commit abc123)", "Python 3.11.7", "PyTorch 2.14.1",
         "2 CPU cores (a processor)", "seed 0",
     ):  # fmt: skip
@@ -139,6 +140,29 @@ def test_a_model_chosen_on_these_images_is_named_as_such(kfold_run: Path) -> Non
     assert "its settings had been chosen on some of these images" in methods(kfold_run)
 
 
+@pytest.mark.parametrize(
+    ("commit", "said"),
+    [("abcdef0123456789", "(commit abcdef012345)"),
+     ("abcdef0123456789-dirty", "(commit abcdef012345, modified)"),
+     (None, "busi_tune 0.1.0 on Python")],
+)  # fmt: skip
+def test_a_modified_checkout_is_said(kfold_run: Path, commit: str | None, said: str) -> None:
+    path = kfold_run / run_directory.ENVIRONMENT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
+    assert said in methods(kfold_run)
+
+
+def test_what_is_not_known_of_a_training_is_not_counted(kfold_run: Path) -> None:
+    folds = pd.read_csv(kfold_run / run_directory.FOLDS)
+    trained = folds["model"] == "unet"
+    folds["seconds"] = folds["seconds"].where(~trained, 3600).where(trained)
+    folds["converged"] = folds["converged"].where(trained)
+    folds.to_csv(kfold_run / run_directory.FOLDS, index=False)
+    text = methods(kfold_run)
+    assert "The 2 trainings took 2.0 hours in all" in text
+    assert "In 1 of 2 trainings the validation curve" in text
+
+
 def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
     for name in (run_directory.FOLDS, run_directory.EPOCHS, run_directory.IMAGES):
         rows = pd.read_csv(kfold_run / name)
@@ -148,7 +172,10 @@ def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
         "kfold.models": {"unet": {}},
         "kfold.search": {"search": {"num_trials": 7, "sampler": "random", "space": space}},
     })  # fmt: skip
+    trials = pd.DataFrame({"repeat": 0, "fold": [0, 0, 1, 1], "epochs": 8, "seconds": 1800.0})
+    trials.assign(seconds=[1800.0] * 3 + [float("nan")]).to_csv(kfold_run / run_directory.NESTED_TRIALS)
     text = methods(kfold_run)
+    assert "The 4 trainings of folds and 3 trials of the searches inside them took 1.5" in text
     assert f"`{NESTED}` is a nested cross-validation" in text
     assert "7 trials by random draws, poor ones stopped early (halving)" in text
     assert "searched `optimizer.lr` and `loss.bce`" in text

@@ -101,7 +101,7 @@ def test_the_optimism_has_the_interval_of_overlapping_training_sets(tmp_path: Pa
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
-        (0.01, 0.09, "too high for other images, by +0.050 [+0.010, +0.090]"),
+        (0.01, 0.09, "above those on the outer folds, by +0.050 [+0.010, +0.090]"),
         (-0.02, 0.12, "contains 0: 5 folds do not tell"),
         (-0.09, -0.01, "did better on the outer folds"),
         (np.nan, np.nan, "One fold has no interval"),
@@ -111,7 +111,10 @@ def test_the_conclusion_claims_what_the_interval_carries(
     low: float, high: float, words: str
 ) -> None:
     middle = 0.05 if np.isnan(low) else (low + high) / 2
-    assert words in Estimate("val_dice", 5, 0.75, 0.7, middle, low, high).conclusion
+    conclusion = Estimate("val_dice", 5, 0.75, 0.7, middle, low, high, 100).conclusion
+    assert words in conclusion
+    assert " is too high" not in conclusion.replace("whether the search's own value is", "")
+    assert ("as far as this approximate interval tells" in conclusion) == (low > 0)
 
 
 def test_the_page_and_its_tables_come_from_files_alone(tmp_path: Path) -> None:
@@ -123,6 +126,9 @@ def test_the_page_and_its_tables_come_from_files_alone(tmp_path: Path) -> None:
     page = (folder / "nested.md").read_text()
     assert "| Plain | 0.700 |" in page and "| Nested | 0.550 |" in page
     assert "training size" in page and "scores 1" in page
+    caption = next(line for line in page.splitlines() if line.startswith("**Table 2.**"))
+    for said in ("n = 6 tests", "approximate", "few validation images", "scores 1"):
+        assert said in caption
     assert "left out" not in page
     estimate = pd.read_csv(folder / "nested_estimate.csv").iloc[0]
     assert estimate["conclusion"] in page

@@ -10,7 +10,9 @@ from scipy.stats import wilcoxon
 
 from busi_tune import run_directory
 from busi_tune.config import Config
-from busi_tune.results.pages.conclusions import RULE
+from busi_tune.kfold_models import NESTED
+from busi_tune.results.pages.conclusions import CAVEAT, RULE, describe_leaders
+from busi_tune.results.pages.kfold_tables import models_table
 from busi_tune.results.pages.pairs import COLUMNS, pairs_table, write_pairs
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.statistics.paired import corrected_t
@@ -53,7 +55,7 @@ def build_run(
                     "fold": fold,
                     "chosen_here": False,
                 }
-                folds.append({**identity, "epochs": 12})
+                folds.append({**identity, "epochs": 12, "seconds": 100.0})
                 shift = spread * generator.normal()
                 dice = level + shift + noise * generator.normal(size=len(test))
                 rows = pd.DataFrame({"image": names[test], "group": [str(i // 2) for i in test]})
@@ -196,17 +198,62 @@ def test_of_distances_the_smaller_is_better(tmp_path: Path) -> None:
     row = only_row(pairs_table(KfoldRun(
         tmp_path, run.config, run.folds, run.epochs, run.images.assign(hd95=run.images["dice"] * 50)
     ), "hd95"))  # fmt: skip
-    assert row["conclusion"].startswith("b is better than a: its HD95 in pixels is smaller by ")
     assert row["difference"] > 0
     assert row["superiority"] == 0
 
 
-def test_other_budgets_are_said(tmp_path: Path) -> None:
+def test_secondary_scores_get_no_verdict_and_no_sentence(tmp_path: Path) -> None:
+    run = build_run(tmp_path, {"a": 0.8, "b": 0.6})
+    images = run.images.assign(nsd=run.images["dice"])
+    row = only_row(
+        pairs_table(KfoldRun(tmp_path, run.config, run.folds, run.epochs, images), "nsd")
+    )
+    assert (row["verdict"], row["conclusion"]) == ("", "")
+    assert row["repeats_needed"] is pd.NA
+    assert row["corrected_t_holm"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"seconds": 140.0}, None),
+        ({"epochs": 40}, "in a fold up to 12 and 40 epochs."),
+        (
+            {"seconds": 400.0},
+            "in a fold as many epochs, up to 12, but 100 and 400 seconds on average, 4.0 times as "
+            "long.",
+        ),
+        (
+            {"epochs": 40, "seconds": 50.0},
+            "in a fold up to 12 and 40 epochs; 100 and 50 seconds on average, 2.0 times as long.",
+        ),
+    ],
+)
+def test_other_budgets_are_said(
+    tmp_path: Path, changes: dict[str, float], said: str | None
+) -> None:
     run = build_run(tmp_path, {"a": 0.8, "b": 0.7})
-    assert "budgets" not in only_row(pairs_table(run))["conclusion"]
-    run.folds.loc[run.folds["model"] == "b", "epochs"] = 40
+    for name, value in changes.items():
+        run.folds.loc[run.folds["model"] == "b", name] = value
     sentence = only_row(pairs_table(run))["conclusion"]
-    assert sentence.endswith("Their budgets differ: up to 12 and 40 epochs.")
+    if said is None:
+        assert "budgets" not in sentence
+    else:
+        assert sentence.endswith(f"Their budgets differ: {said}")
+
+
+def test_the_trials_of_a_nested_search_are_of_its_budget(tmp_path: Path) -> None:
+    run = build_run(tmp_path, {"a": 0.8, NESTED: 0.7})
+    trials = [{"repeat": 0, "fold": fold, "epochs": 10.0, "seconds": 50.0} for fold in range(5)]
+    unknown = {"repeat": 0, "fold": 0, "epochs": None, "seconds": None}
+    path = tmp_path / run_directory.NESTED_TRIALS
+    pd.DataFrame([*trials, *trials, unknown]).to_csv(path, index=False)
+    sentence = only_row(pairs_table(run))["conclusion"]
+    assert sentence.endswith(
+        "Their budgets differ: in a fold up to 1 and 4 trainings; up to 12 and 32 epochs; "
+        "100 and 200 seconds on average, 2.0 times as long."
+    )
 
 
 def test_models_without_a_score_in_common_are_not_compared(tmp_path: Path) -> None:
@@ -222,13 +269,14 @@ def test_page_states_rule_protocol_and_conclusions_and_is_the_same_twice(kfold_r
     images.assign(nsd=images["dice"], hd95=10.0).to_csv(kfold_run / run_directory.IMAGES)
     run = read_run(kfold_run)
     assert isinstance(run, KfoldRun)
-    write_pairs(run)
+    models = models_table(run)
+    write_pairs(run, models)
     files = {path.name: path.read_bytes() for path in (kfold_run / "tables").iterdir()}
-    write_pairs(run)
+    write_pairs(run, models)
     assert files == {path.name: path.read_bytes() for path in (kfold_run / "tables").iterdir()}
     assert set(files) == {"pairs.csv", "pairs.md", "pairs.tex"}
     page = files["pairs.md"].decode()
-    for said in (RULE, "n = 16 images", "n = 24 images", "original pixels", "scores 1",
+    for said in (RULE, CAVEAT, "n = 16 images", "n = 24 images", "original pixels", "scores 1",
                  "NSD at 2 pixels", "| unet | report_cnn |"):  # fmt: skip
         assert said in page
     table = pd.read_csv(kfold_run / "tables/pairs.csv")
@@ -237,18 +285,43 @@ def test_page_states_rule_protocol_and_conclusions_and_is_the_same_twice(kfold_r
     ]  # fmt: skip
     for sentence in table["conclusion"][:2]:
         assert f"- {sentence}" in page
+    assert table["verdict"][2:].isna().all()
+    assert "\N{DAGGER}" not in page
 
 
-def test_a_second_rank_inside_the_firsts_interval_is_said(tmp_path: Path) -> None:
-    write_pairs(build_run(tmp_path, {"a": 0.8, "b": 0.8, "c": 0.7}))
-    page = (tmp_path / "tables/pairs.md").read_text()
-    assert page.count("rank 2 lies inside rank 1's interval") == 2
-    write_pairs(build_run(tmp_path, {"a": 0.8, "b": 0.7}))
-    assert "rank 2" not in (tmp_path / "tables/pairs.md").read_text()
+def test_a_chosen_models_name_and_p_values_are_marked(kfold_run: Path) -> None:
+    folds = pd.read_csv(kfold_run / run_directory.FOLDS)
+    folds.assign(chosen_here=folds["model"] == "unet").to_csv(kfold_run / run_directory.FOLDS)
+    run = read_run(kfold_run)
+    assert isinstance(run, KfoldRun)
+    write_pairs(run, models_table(run))
+    page = (kfold_run / "tables/pairs.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| unet")]
+    assert len(rows) == 2
+    for row in rows:
+        assert row[:2] == ["| unet\N{DAGGER}", "report_cnn"]
+        assert row[3].endswith("\N{DAGGER}") and row[5].endswith("\N{DAGGER}")
+    assert page.count("\N{DAGGER} chosen on these images, which flatters the figures.") == 2
+    assert r"unet\(\dagger\)" in (kfold_run / "tables/pairs.tex").read_text()
+
+
+@pytest.mark.parametrize(("second", "said"), [(0.78, True), (0.7, False)])
+def test_a_second_rank_inside_the_firsts_interval_is_said(second: float, said: bool) -> None:
+    models = pd.DataFrame({
+        "model": ["b", "a"], "images": "tumour", "dice_mean": [second, 0.8],
+        "dice_low": [second - 0.05, 0.75], "dice_high": [second + 0.05, 0.85],
+        "chosen_here": [True, False],
+    })  # fmt: skip
+    sentence = describe_leaders(models, "tumour")
+    assert sentence == said * (
+        "By mean Dice, a is rank 1 with 0.800 [0.750, 0.850] and b (chosen on these images) "
+        "rank 2 with 0.780: rank 2 lies inside rank 1's interval."
+    )
+    assert not describe_leaders(models.head(1), "tumour")
 
 
 def test_a_single_model_has_no_pairs(tmp_path: Path) -> None:
     run = build_run(tmp_path, {"a": 0.8})
     assert len(pairs_table(run)) == 0
-    write_pairs(run)
+    assert write_pairs(run, pd.DataFrame()) is None
     assert not (tmp_path / "tables").exists()

@@ -7,11 +7,20 @@ import pytest
 from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.evaluation.counts import COUNTS, batch_averaged
+from busi_tune.kfold_models import NESTED
+from busi_tune.results.figures.comparisons import plot_folds, plot_models
+from busi_tune.results.figures.differences import plot_differences
+from busi_tune.results.figures.sizes import plot_sizes
+from busi_tune.results.pages.conventions import write_conventions
 from busi_tune.results.pages.kfold_tables import SCORES, models_table, write_kfold_tables
+from busi_tune.results.pages.operating_point import write_operating_point
+from busi_tune.results.pages.pairs import pairs_table
 from busi_tune.results.pages.report_protocol import NO_COMPARISON, write_report_protocol
 from busi_tune.results.pages.search_tables import choices_table, rank_trials, write_search_tables
+from busi_tune.results.pages.subgroups import write_subgroups
 from busi_tune.results.pages.tables import (
     Table,
+    format_p,
     format_summary,
     format_value,
     to_markdown,
@@ -82,10 +91,55 @@ def test_model_chosen_on_these_images_is_marked(kfold_run: Path) -> None:
     folds["chosen_here"] = folds["model"] == "unet"
     folds.to_csv(kfold_run / run_directory.FOLDS, index=False)
     write_kfold_tables(read_kfold(kfold_run))
-    lines = (kfold_run / "tables/models.md").read_text().splitlines()
-    marked = [line for line in lines if "chosen on these images" in line]
-    assert len(marked) == 1
-    assert marked[0].startswith("| unet |")
+    page = (kfold_run / "tables/models.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| unet")]
+    assert len(rows) == 4 and all(row.startswith("| unet\N{DAGGER} |") for row in rows)
+    assert sum("\N{DAGGER} chosen on these images |" in row for row in rows) == 1
+    captions = [line for line in page.splitlines() if line.startswith("**Table")]
+    assert all("\N{DAGGER} chosen on these images" in caption for caption in captions)
+    assert (kfold_run / "tables/folds.md").read_text().count("| unet\N{DAGGER} |") == 4
+
+
+def test_every_page_and_figure_marks_a_chosen_model(kfold_run: Path) -> None:
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    tuned = {f"{name}_tuned": images[name] for name in COUNTS}
+    images.assign(**tuned).to_csv(kfold_run / run_directory.IMAGES, index=False)
+    folds = pd.read_csv(kfold_run / run_directory.FOLDS)
+    folds["chosen_here"] = folds["model"] == "unet"
+    folds.to_csv(kfold_run / run_directory.FOLDS, index=False)
+    run = read_kfold(kfold_run)
+    for write in (write_subgroups, write_conventions, write_operating_point):
+        write(run)
+    for name in ("subgroups", "conventions", "operating_point"):
+        page = (kfold_run / f"tables/{name}.md").read_text()
+        assert "| unet\N{DAGGER} |" in page and "| unet |" not in page, name
+        assert "\N{DAGGER} chosen on these images, which flatters" in page, name
+    differences = plot_differences(run, pairs_table(run))
+    for figure in (plot_models(run), plot_folds(run), plot_sizes(run), differences):
+        ticks = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
+        titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
+        assert any("unet\N{DAGGER}" in text for text in (*ticks, *titles))
+        assert "chosen on these images" in " ".join(figure.get_supxlabel().split())
+
+
+def test_the_cost_of_a_nested_search_is_that_of_its_trials_too(kfold_run: Path) -> None:
+    for name in (run_directory.FOLDS, run_directory.EPOCHS, run_directory.IMAGES):
+        rows = pd.read_csv(kfold_run / name)
+        rows.replace({"model": {"report_cnn": NESTED}}).to_csv(kfold_run / name, index=False)
+    trials = pd.DataFrame(
+        {"repeat": 0, "fold": [0, 0, 1], "epochs": 4, "seconds": [900, 900, 1774]}
+    )
+    trials.to_csv(kfold_run / run_directory.NESTED_TRIALS, index=False)
+    table = models_table(read_kfold(kfold_run)).set_index(["model", "images"])
+    # Two trainings of 12.5 and 13.5 seconds each.
+    assert table.loc[(NESTED, "all"), ["num_trainings", "num_trials"]].tolist() == [2, 3]
+    assert table.loc[(NESTED, "all"), "hours"] == pytest.approx(1.0)
+    assert table.loc[("unet", "all"), "num_trials"] == 0
+    assert table.loc[("unet", "all"), "hours"] == pytest.approx(26 / 3600)
+    folds = pd.read_csv(kfold_run / run_directory.FOLDS)
+    folds.assign(seconds=np.nan).to_csv(kfold_run / run_directory.FOLDS, index=False)
+    table = models_table(read_kfold(kfold_run)).set_index(["model", "images"])
+    assert np.isnan(table.loc[("unet", "all"), "hours"])
 
 
 def test_folds_table_has_a_row_per_training_with_its_cost(kfold_run: Path) -> None:
@@ -213,6 +267,13 @@ def test_a_page_is_written_as_markdown_and_latex_from_one_source(tmp_path: Path)
 )  # fmt: skip
 def test_cells_are_formatted(value: object, text: str) -> None:
     assert format_value(value) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0009, "< 0.001"), (0.0123, "0.012"), (1.0, "1.000"), (float("nan"), "-")]
+)
+def test_p_values_are_formatted(p: float, text: str) -> None:
+    assert format_p(p) == text
 
 
 def test_a_mean_without_spread_is_shown_without_one() -> None:
