@@ -1,4 +1,4 @@
-"""How often the statistics of a cross-validation are wrong, on made-up scores of two models.
+"""How often the statistics of a cross-validation are wrong, on made-up scores of models.
 
 python experiments/simulations/claims.py --out experiments/results/simulation
 
@@ -7,6 +7,9 @@ of its group's, its own, noise of the training that tested it (its fold and seed
 the fold alike) and, where a scenario says so, of what the images of that training part have by
 chance in favour of one model; folds share those. Counted is how often each test or interval finds a
 difference, at a stated level of 0.05. One minus that is how often an interval covers the truth.
+
+Several models: three or four that are equal in truth, each pair as above. Counted is how often a
+run finds any difference, with and without Holm's correction for the number of pairs.
 
 Coverage: how often the 95 % intervals of a mean score and of a share hold the true value.
 
@@ -21,13 +24,15 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from draws import NUM_GROUPS, SCENARIOS, Scenario, draw_groups, draw_models, draw_run
 from scipy.stats import ttest_1samp
 
 from busi_tune.results.pages.tables import Table, to_markdown
@@ -35,6 +40,7 @@ from busi_tune.statistics.intervals import summarise, wilson
 from busi_tune.statistics.paired import (
     ALPHA,
     corrected_t,
+    holm,
     is_superior,
     signed_rank_p,
     superiority,
@@ -42,68 +48,12 @@ from busi_tune.statistics.paired import (
 from busi_tune.statistics.power import detectable_difference
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
-NUM_GROUPS = 120
-GROUP_SIZES, SHARES = (1, 2, 3), (0.7, 0.2, 0.1)
-GROUP_SD = IMAGE_SD = 0.1
-"""Of the difference between two models on an image, about as between real networks on BUSI."""
 NUM_RESAMPLES = 500
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """What a cross-validation of two equal models is made of."""
-
-    name: str
-    num_folds: int
-    num_repeats: int
-    training_sd: float
-    """Of the noise of a training: its seed and its fold."""
-    sharing_sd: float = 0.0
-    """Of the effect of the training part's images, which folds share."""
-
-
-SCENARIOS = (
-    Scenario("no noise of training", 5, 1, 0.0),
-    Scenario("noise of training", 5, 1, 0.04),
-    Scenario("noise of training", 5, 3, 0.04),
-    Scenario("noise of training", 5, 5, 0.04),
-    Scenario("noise of training", 10, 1, 0.04),
-    Scenario("noise, some by shared images", 5, 1, 0.04, 0.015),
-    Scenario("noise, some by shared images", 5, 3, 0.04, 0.015),
-    Scenario("noise, half of it by shared images", 5, 1, 0.03, 0.03),
-    Scenario("noise, half of it by shared images", 5, 3, 0.03, 0.03),
-)
-
-
-def draw_groups(rng: np.random.Generator) -> Ints:
-    """Draw the group of each image."""
-    return np.repeat(np.arange(NUM_GROUPS), rng.choice(GROUP_SIZES, NUM_GROUPS, p=SHARES))
-
-
-def draw_run(scenario: Scenario, rng: np.random.Generator) -> tuple[Ints, Floats, Floats, float]:
-    """Draw the differences of a cross-validation of two equal models.
-
-    Returns:
-        Groups (N,); differences (N,), the mean over repeats; those of the trainings (k r,); and
-        test over train.
-    """
-    groups = draw_groups(rng)
-    number = len(groups)
-    own = GROUP_SD * rng.normal(size=NUM_GROUPS)[groups] + IMAGE_SD * rng.normal(size=number)
-    pulls = rng.normal(size=number)
-    differences, trainings, ratios = np.zeros((scenario.num_repeats, number)), [], []
-    for repeat in range(scenario.num_repeats):
-        folds = (rng.permutation(NUM_GROUPS) % scenario.num_folds)[groups]
-        for fold in range(scenario.num_folds):
-            test = folds == fold
-            shared = scenario.sharing_sd * math.sqrt(number) * pulls[~test].mean()
-            noise = scenario.training_sd * rng.normal() + shared
-            differences[repeat, test] = own[test] + noise
-            trainings.append(differences[repeat, test].mean())
-            ratios.append(test.sum() / (~test).sum())
-    return groups, differences.mean(axis=0), np.array(trainings), float(np.mean(ratios))
+FAMILIES = tuple((models, SCENARIOS[position]) for models in (3, 4) for position in (1, 2, 6))
+"""Numbers of equal models, and the scenario that any two of them make."""
 
 
 def judge_run(scenario: Scenario, rng: np.random.Generator) -> dict[str, float]:
@@ -137,6 +87,34 @@ def study_false_positives(scenario: Scenario, num_rounds: int, seed: int) -> lis
         {"study": "false positives", **facts, "rates": rates.round(4).to_dict()},
         {"study": "power", **facts, **_achieve_power(scenario, rounds)},
     ]
+
+
+def judge_family(scenario: Scenario, num_models: int, rng: np.random.Generator) -> dict[str, bool]:
+    """Draw a run of several models and note whether any pair is found to differ."""
+    groups, scores, trainings, ratio = draw_models(scenario, num_models, rng)
+    first, second = np.array(list(combinations(range(num_models), 2))).T
+    # Two deviations of a pair's size each differ by as much again.
+    differences = (scores[first] - scores[second]) / math.sqrt(2)
+    tests = [corrected_t((trainings[i] - trainings[j]) / math.sqrt(2), ratio)
+             for i, j in zip(first, second, strict=True)]  # fmt: skip
+    intervals = summarise(differences.T, groups, num_resamples=NUM_RESAMPLES)
+    p_values = [test.p for test in tests]
+    found = {}
+    for name, given in (("with Holm", holm(p_values)), ("without Holm", p_values)):
+        found[f"any claim, {name}"] = any(
+            is_superior(paired.low, paired.high, p, test.difference)
+            for paired, test, p in zip(intervals, tests, given, strict=True)
+        )
+    return found | {"any bootstrap interval": any(not s.low <= 0 <= s.high for s in intervals)}
+
+
+def study_family(scenario: Scenario, num_models: int, num_rounds: int, seed: int) -> dict[str, Any]:
+    """Return the line of a scenario with several models."""
+    rng = np.random.default_rng(seed)
+    rounds = pd.DataFrame([judge_family(scenario, num_models, rng) for _ in range(num_rounds)])
+    facts = asdict(scenario) | {"num_models": num_models, "rounds": num_rounds, "seed": seed}
+    rates = rounds.astype(float).mean().round(4).to_dict()
+    return {"study": "several models", **facts, "rates": rates}
 
 
 def _achieve_power(scenario: Scenario, rounds: pd.DataFrame) -> dict[str, float]:
@@ -207,11 +185,15 @@ def to_page(lines: Sequence[dict[str, Any]]) -> str:
     """Write the lines as tables."""
     by_study = {
         study: [line for line in lines if line["study"] == study]
-        for study in ("false positives", "coverage", "power")
+        for study in ("false positives", "several models", "coverage", "power")
     }
     rounds = min(line["rounds"] for line in lines)
     error = math.sqrt(0.05 * 0.95 / rounds)
     false = pd.DataFrame(_case(line) | line["rates"] for line in by_study["false positives"])
+    families = pd.DataFrame(
+        {"Models": line["num_models"]} | _case(line) | line["rates"]
+        for line in by_study["several models"]
+    )
     coverage = pd.DataFrame(
         {"Intervals": line["of"], "Case": name, "Covered": rate}
         for line in by_study["coverage"]
@@ -235,6 +217,9 @@ def to_page(lines: Sequence[dict[str, Any]]) -> str:
         "One minus it is the coverage of the interval: the corrected t's, the bootstrap's, "
         "P(A > B)'s.",
         to_markdown(Table("", false, tuple(map(str, false))[3:])),
+        "Share of runs of several equal models in which any pair is found to differ; the stated "
+        "level is 0.05 for the run.",
+        to_markdown(Table("", families, tuple(map(str, families))[4:])),
         "Share of 95 % intervals that hold the true value.",
         to_markdown(Table("", coverage, ("Covered",))),
         "The difference said to be detectable with a power of 0.8 at the true spread, the power of "
@@ -260,6 +245,9 @@ def main() -> None:
     for number, scenario in enumerate(SCENARIOS):
         lines += study_false_positives(scenario, options.rounds, options.seed + number)
         print(json.dumps(lines[-2]), flush=True)
+    for number, (num_models, scenario) in enumerate(FAMILIES, len(SCENARIOS)):
+        lines.append(study_family(scenario, num_models, options.rounds, options.seed + number))
+        print(json.dumps(lines[-1]), flush=True)
     lines.append(study_means(options.rounds, options.seed))
     for share in (0.02, 0.1, 0.6):
         lines.append(study_shares(share, 120, options.rounds, options.seed))
