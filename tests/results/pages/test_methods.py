@@ -173,7 +173,9 @@ def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
         "kfold.search": {"search": {"num_trials": 7, "sampler": "random", "space": space}},
     })  # fmt: skip
     trials = pd.DataFrame({"repeat": 0, "fold": [0, 0, 1, 1], "epochs": 8, "seconds": 1800.0})
-    trials.assign(seconds=[1800.0] * 3 + [float("nan")]).to_csv(kfold_run / run_directory.NESTED_TRIALS)
+    trials.assign(seconds=[1800.0] * 3 + [float("nan")]).to_csv(
+        kfold_run / run_directory.NESTED_TRIALS
+    )
     text = methods(kfold_run)
     assert "The 4 trainings of folds and 3 trials of the searches inside them took 1.5" in text
     assert f"`{NESTED}` is a nested cross-validation" in text
