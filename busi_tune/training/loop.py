@@ -23,7 +23,13 @@ from busi_tune.training.epoch import train_epoch, validate
 from busi_tune.training.history import Row, best_epoch, is_exhausted
 from busi_tune.training.learner import build_learner
 from busi_tune.training.ranks import agree, choose_device, rank
-from busi_tune.training.result import FitResult, Status, evaluate_parts, read_result, summarise
+from busi_tune.training.result import (
+    FitResult,
+    Status,
+    evaluate_parts,
+    read_result,
+    summarise_training,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +121,7 @@ class _Training:
             point = evaluate_parts(
                 model, self.images, self.device_images, self.split, self.config, self.folder
             )
-        result = summarise(
+        result = summarise_training(
             status, self.rows, self._seconds(), self.config, self.learner.model, self.device, point
         )
         if rank() == 0:

@@ -51,7 +51,7 @@ class FitResult:
     """Smallest component kept, pixels of the original image."""
 
 
-def summarise(
+def summarise_training(
     status: Status,
     rows: list[Row],
     seconds: float,
@@ -98,7 +98,15 @@ def evaluate_parts(
 
     Returns the operating point, chosen on the validation part before the test part is looked at.
     Writes images.csv, thresholds.csv and the test's maps. A search passes an empty test part.
+
+    Raises:
+        ValueError: the validation part is empty.
     """
+    if len(split.validation) == 0:
+        raise ValueError(
+            "the operating point is chosen on the validation part, which must have images, got 0: "
+            "use more images, it is never chosen on the test part"
+        )
     point = None
     tables: dict[str, list[pd.DataFrame]] = {run_directory.IMAGES: [], run_directory.THRESHOLDS: []}
     for part, maps in (("validation", None), ("test", folder / run_directory.PREDICTIONS)):
