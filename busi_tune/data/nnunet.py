@@ -19,6 +19,7 @@ from busi_tune import run_directory
 from busi_tune.data.busi import Sample, find_samples, quote, read_image, read_mask
 from busi_tune.data.cache import hash_samples, join_hashes
 from busi_tune.data.parallel import map_threads
+from busi_tune.data.splits import read_split_key, split_key
 from busi_tune.run_directory import write_atomic, write_json
 
 Folds = list[dict[str, list[str]]]
@@ -58,10 +59,11 @@ def read_repeat(path: Path, repeat: int) -> tuple[str, Folds]:
             for key, split in manifest["splits"].items()
         }
         data_hash = str(manifest["data_hash"])
-        repeats = {int(key.split("/")[0].removeprefix("repeat-")) for key in splits}
+        numbers = [read_split_key(key) for key in splits]
+        repeats = {number for number, _ in numbers}
         folds = [
-            splits[f"repeat-{repeat}/fold-{fold}"]
-            for fold in range(sum(key.startswith(f"repeat-{repeat}/") for key in splits))
+            splits[split_key(repeat, fold)]
+            for fold in range(sum(number == repeat for number, _ in numbers))
         ]
         if any(set(fold) != {"train", "validation", "test"} for fold in folds):
             raise ValueError("a fold must have the parts train, validation and test")

@@ -1,13 +1,13 @@
 """Hold-out and k folds over whole groups, stratified by class, and their manifest."""
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from busi_tune.data.busi import quote
 from busi_tune.data.cache import ImageSet
@@ -23,6 +23,23 @@ class Split:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+def split_key(repeat: int, fold: int) -> str:
+    """Return the name of a fold in splits.json."""
+    return f"repeat-{repeat}/fold-{fold}"
+
+
+def read_split_key(key: str) -> tuple[int, int]:
+    """Read repeat and fold from the name of a fold in splits.json.
+
+    Raises:
+        ValueError: it is another name.
+    """
+    found = re.fullmatch(r"repeat-(\d+)/fold-(\d+)", key)
+    if not found:
+        raise ValueError(f"a fold must be named as {split_key(0, 0)}, not {key}")
+    return int(found[1]), int(found[2])
 
 
 def make_holdout(labels: Sequence[str], groups: Sequence[str], seed: int) -> Split:
@@ -60,7 +77,8 @@ def make_folds(
     _check_num_folds(labels, groups, num_folds)
     everything = np.arange(len(labels))
     parts = _draw_parts(everything, labels, groups, num_folds, seed)
-    assert len(parts) == num_folds
+    if len(parts) < num_folds:
+        raise ValueError(_say_empty_folds(labels, groups, num_folds, seed))
     splits = []
     for test in parts:
         rest = np.setdiff1d(everything, test)
@@ -84,6 +102,23 @@ def _check_num_folds(labels: Sequence[str], groups: Sequence[str], num_folds: in
             f"kfold.num_folds must be at most the groups of every class, got {num_folds}: class "
             f"{smallest} has {num_images} images in {largest} groups; {remedy}"
         )
+
+
+def _say_empty_folds(
+    labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int
+) -> str:
+    """Name the largest number of folds that leaves none empty."""
+    everything = np.arange(len(labels))
+    works = [
+        number
+        for number in range(2, num_folds)
+        if len(_draw_parts(everything, labels, groups, number, seed)) == number
+    ]
+    remedy = f"{works[-1]} is the largest that works" if works else "split large groups or add some"
+    return (
+        f"kfold.num_folds must leave no fold without images, got {num_folds}: the "
+        f"{len(set(groups))} groups of {len(labels)} images are too unequal; {remedy}"
+    )
 
 
 def _draw_tenth(
@@ -115,6 +150,8 @@ def _draw_parts(
     indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], num_parts: int, seed: int
 ) -> list[np.ndarray]:
     """Share whole groups among parts, stratified; few large groups may leave fewer parts."""
+    from sklearn.model_selection import StratifiedGroupKFold  # a second that reports need not wait
+
     folds = StratifiedGroupKFold(num_parts, shuffle=True, random_state=seed)
     chosen_labels, chosen_groups = np.asarray(labels)[indices], np.asarray(groups)[indices]
     with warnings.catch_warnings():

@@ -18,9 +18,9 @@ from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.seeds import derive_seed
-from busi_tune.data.splits import Split
+from busi_tune.data.splits import Split, read_split_key
 from busi_tune.jobs.common import place_training
-from busi_tune.jobs.folds import fold_label, fold_numbers, place_fold, seed_repeat
+from busi_tune.jobs.folds import fold_label, place_fold, seed_repeat
 from busi_tune.jobs.search import check_space
 from busi_tune.kfold_models import NESTED, resolve_search
 from busi_tune.plan import FollowedPlan, Plan, Training
@@ -58,7 +58,7 @@ class FoldSearch:
 
     def plan(self, after_trial: Callable[[], None], after_winner: Callable[[], None]) -> Plan:
         """Return the trials and then the winner's training as a plan."""
-        repeat, fold = fold_numbers(self.name)
+        repeat, fold = read_split_key(self.name)
         # Every fold's search draws its own trials: shared ones would make the folds' winners alike.
         seed = derive_seed("search", self.config.seed, repeat, fold) % 2**31
         config = override(self.config, {"seed": seed})
@@ -93,7 +93,7 @@ class FoldSearch:
 
     def trials(self) -> pd.DataFrame:
         """Return a row per trial; `chosen` marks the winner."""
-        repeat, fold = fold_numbers(self.name)
+        repeat, fold = read_split_key(self.name)
         table = trials_table(self.study, self.space)
         table.insert(0, "repeat", repeat)
         table.insert(1, "fold", fold)

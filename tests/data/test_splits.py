@@ -3,10 +3,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from busi_tune.data import splits as module
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import (
     PARTS,
@@ -14,7 +16,9 @@ from busi_tune.data.splits import (
     load_splits,
     make_folds,
     make_holdout,
+    read_split_key,
     save_splits,
+    split_key,
 )
 
 LABELS = ["benign"] * 56 + ["malignant"] * 27 + ["normal"] * 17
@@ -113,6 +117,35 @@ def test_more_folds_than_a_class_has_groups_are_refused_with_the_largest_that_wo
         make_folds(LABELS, groups, 5, seed=0)
     for split in make_folds(LABELS, groups, 4, seed=0):
         assert "normal" in count(split.test, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("most", "remedy"), [(4, "4 is the largest that works"), (1, "split large groups or add some")]
+)
+def test_folds_left_without_images_are_refused_with_the_largest_that_works(
+    most: int, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = module._draw_parts
+
+    def draw_few(*arguments: Any) -> list[np.ndarray]:
+        return draw(*arguments)[:most]
+
+    monkeypatch.setattr(module, "_draw_parts", draw_few)
+    with pytest.raises(
+        ValueError, match=rf"no fold without images, got 6: the 50 groups.*{remedy}"
+    ):
+        make_folds(LABELS, PAIRS, 6, seed=0)
+
+
+@pytest.mark.parametrize("numbers", [(0, 0), (2, 11)])
+def test_the_name_of_a_fold_gives_its_numbers_back(numbers: tuple[int, int]) -> None:
+    assert read_split_key(split_key(*numbers)) == numbers
+
+
+@pytest.mark.parametrize("name", ["holdout", "repeat-0/fold-1/search", "repeat-x/fold-1", "0/1"])
+def test_what_is_no_name_of_a_fold_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"named as repeat-0/fold-0, not {name}"):
+        read_split_key(name)
 
 
 def test_a_class_of_one_image_must_be_left_out() -> None:
