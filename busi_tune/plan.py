@@ -159,11 +159,15 @@ class FollowedPlan:
 
 
 class JoinedPlan:
-    """Several plans as one, the earlier ones first; their trainings have names of their own."""
+    """Several plans as one, the earlier ones first.
+
+    Trainings of two plans may share a name (a model called `trial 3`) or a folder (a search's
+    winner with the settings of a model), not both.
+    """
 
     def __init__(self, plans: Sequence[Plan]) -> None:
         self._plans = plans
-        self._owners: dict[str, Plan] = {}
+        self._owners: dict[tuple[str, Path], Plan] = {}
 
     def num_open(self) -> int:
         """Trainings not ended yet."""
@@ -174,14 +178,14 @@ class JoinedPlan:
         for plan in self._plans:
             training = plan.next_training()
             if training is not None:
-                self._owners[training.name] = plan
+                self._owners[training.name, training.folder] = plan
                 return training
         return None
 
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
         """Pass an epoch on to the training's plan."""
-        return self._owners[training.name].on_epoch(training, metrics)
+        return self._owners[training.name, training.folder].on_epoch(training, metrics)
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Pass an end on to the training's plan."""
-        self._owners.pop(training.name).on_end(training, outcome)
+        self._owners.pop((training.name, training.folder)).on_end(training, outcome)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,25 @@ def test_what_follows_is_not_run_again(tmp_path: Path) -> None:
     winner = place(tmp_path, "c")
     finish(winner)
     assert FollowedPlan(list_plan(tmp_path, ""), lambda: winner).num_open() == 0
+
+
+def test_plans_whose_trainings_share_a_name_or_a_folder_each_hear_of_their_own(
+    tmp_path: Path,
+) -> None:
+    heard: list[str] = []
+
+    def watched(name: str, training: Training) -> ListPlan:
+        return ListPlan([training], lambda: heard.append(name))
+
+    trial = place(tmp_path / "search", "trial 3")
+    model = place(tmp_path / "models", "trial 3")
+    winner = replace(model, name="nested_search")
+    named = {"trial": trial, "model": model, "winner": winner}
+    plan = JoinedPlan([watched(name, training) for name, training in named.items()])
+    started = [plan.next_training() for _ in named]
+    assert started == list(named.values())
+    for name, training in reversed(named.items()):
+        plan.on_epoch(training, {"epoch": 1})
+        plan.on_end(training, read_outcome(training.folder))
+        assert heard.pop() == name
+    assert plan.num_open() == 0
