@@ -7,7 +7,7 @@ from pathlib import Path
 from busi_tune.command_line import DONE, SOME_FAILED, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.splits import Split, make_folds
+from busi_tune.data.splits import Split, make_folds, split_key
 from busi_tune.jobs.audit import audit_folds
 from busi_tune.jobs.common import (
     check_models,
@@ -27,7 +27,7 @@ from busi_tune.jobs.nested import (
 )
 from busi_tune.kfold_models import resolve_models
 from busi_tune.plan import JoinedPlan, ListPlan, Training
-from busi_tune.results.gather import gather_run
+from busi_tune.results.gather import Reader, gather_run, warn_of_older
 
 
 def run_kfold(options: Options) -> int:
@@ -47,13 +47,15 @@ def run_kfold(options: Options) -> int:
         naive = make_all_folds(replace(images, groups=images.names), config)
         audit_folds(splits, naive, images, config, run_dir)
         trainings = place_folds(models, splits, images, run_dir)
+        warn_of_older(trainings)
+        reader = Reader()
 
         def placed() -> list[Training]:
             winners = [each.place_winner() for each in searches]
             return trainings + [winner for winner in winners if winner is not None]
 
         def gather() -> None:
-            gather_run(run_dir, placed())
+            gather_run(run_dir, placed(), reader)
 
         def export() -> None:
             export_nested_trials(searches, run_dir)
@@ -82,7 +84,7 @@ def plan_parts(
 def make_all_folds(images: ImageSet, config: Config) -> dict[str, Split]:
     """Draw the folds of every repeat, each from its own seed."""
     return {
-        f"repeat-{repeat}/fold-{fold}": split
+        split_key(repeat, fold): split
         for repeat in range(config.kfold.num_repeats)
         for fold, split in enumerate(
             make_folds(images.labels, images.groups, config.kfold.num_folds, config.seed + repeat)

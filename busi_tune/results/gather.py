@@ -1,5 +1,6 @@
 """The run's own tables, as views of the folders of its finished trainings."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,78 +8,144 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.evaluation.counts import METRICS
-from busi_tune.plan import Training, read_outcome
+from busi_tune.plan import Outcome, Training, read_outcome
 from busi_tune.run_directory import write_atomic
+
+logger = logging.getLogger(__name__)
 
 TEXT = dict.fromkeys(("image", "label", "group", "part"), str)
 
 
-def gather_run(run_dir: Path, trainings: Sequence[Training]) -> None:
-    """Write every view of a cross-validation, as far as its trainings have come."""
-    gather_folds(run_dir, trainings)
-    gather_epochs(run_dir, trainings)
-    gather_images(run_dir, trainings)
-    gather_thresholds(run_dir, trainings)
-    gather_predictions(run_dir, trainings)
+class Reader:
+    """Reads what trainings left. A finished one changes no more: its files are read once."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[Path, Outcome] = {}
+        self._tables: dict[Path, pd.DataFrame] = {}
+        self.shown: set[tuple[Path, Path]] = set()
+        """Finished trainings whose predictions were brought together, and where."""
+
+    def outcome(self, folder: Path) -> Outcome:
+        """Read how a training ended."""
+        if folder not in self._outcomes:
+            outcome = read_outcome(folder)
+            if outcome.failed:
+                return outcome
+            self._outcomes[folder] = outcome
+        return self._outcomes[folder]
+
+    def table(self, folder: Path, name: str) -> pd.DataFrame | None:
+        """Read a table of a training, not to be changed; None where it has none."""
+        path = folder / name
+        if path in self._tables:
+            return self._tables[path]
+        finished = not self.outcome(folder).failed
+        if not path.exists():
+            return None
+        table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
+        if finished:
+            self._tables[path] = table
+        return table
 
 
-def gather_epochs(run_dir: Path, trainings: Sequence[Training]) -> None:
+def gather_run(run_dir: Path, trainings: Sequence[Training], reader: Reader | None = None) -> None:
+    """Write every view of a cross-validation, as far as its trainings have come.
+
+    Args:
+        run_dir: the directory of the run.
+        trainings: all of its trainings, in the order of their rows.
+        reader: what was read before, where this is called again and again.
+    """
+    reader = reader or Reader()
+    gather_folds(run_dir, trainings, reader)
+    gather_epochs(run_dir, trainings, reader)
+    gather_images(run_dir, trainings, reader)
+    gather_thresholds(run_dir, trainings, reader)
+    gather_predictions(run_dir, trainings, reader)
+
+
+def warn_of_older(trainings: Sequence[Training]) -> None:
+    """Say where rows of an earlier version will stand beside rows with more columns."""
+    outcomes = [read_outcome(training.folder) for training in trainings]
+    ended = [outcome for outcome in outcomes if not outcome.failed]
+    older = [outcome for outcome in ended if outcome.result.get("tuned_threshold") is None]
+    if older and len(ended) < len(outcomes):
+        logger.warning(
+            "%d finished training(s) are of an earlier version and lack columns of %s: once all "
+            "are finished, experiments/rescore.py RUN scores them like the others",
+            *(len(older), run_directory.IMAGES),
+        )
+
+
+def gather_epochs(
+    run_dir: Path, trainings: Sequence[Training], reader: Reader | None = None
+) -> None:
     """Write epochs.csv: the epochs of every training that has any, under its identity."""
-    _gather(run_dir / run_directory.EPOCHS, run_directory.EPOCHS, trainings)
+    _gather(run_dir, run_directory.EPOCHS, trainings, reader or Reader())
 
 
-def gather_images(run_dir: Path, trainings: Sequence[Training]) -> None:
+def gather_images(
+    run_dir: Path, trainings: Sequence[Training], reader: Reader | None = None
+) -> None:
     """Write images.csv: a row per image and finished training, under its identity."""
-    _gather(run_dir / run_directory.IMAGES, run_directory.IMAGES, trainings)
+    _gather(run_dir, run_directory.IMAGES, trainings, reader or Reader())
 
 
-def gather_thresholds(run_dir: Path, trainings: Sequence[Training]) -> None:
+def gather_thresholds(
+    run_dir: Path, trainings: Sequence[Training], reader: Reader | None = None
+) -> None:
     """Write thresholds.csv: Dice over the threshold of every image and finished training.
 
     Trainings of earlier versions have none; then there is no file.
     """
     if any((training.folder / run_directory.THRESHOLDS).exists() for training in trainings):
-        _gather(run_dir / run_directory.THRESHOLDS, run_directory.THRESHOLDS, trainings)
+        _gather(run_dir, run_directory.THRESHOLDS, trainings, reader or Reader())
 
 
-def gather_folds(run_dir: Path, trainings: Sequence[Training]) -> None:
+def gather_folds(run_dir: Path, trainings: Sequence[Training], reader: Reader) -> None:
     """Write folds.csv: a row per finished training with its cost and its test means."""
     rows = []
     for training in trainings:
-        outcome = read_outcome(training.folder)
+        outcome = reader.outcome(training.folder)
         if not outcome.failed:
-            rows.append({**training.identity, **outcome.result, **_test_means(training.folder)})
+            images = reader.table(training.folder, run_directory.IMAGES)
+            assert images is not None
+            rows.append({**training.identity, **outcome.result, **_test_means(images)})
     write_atomic(run_dir / run_directory.FOLDS, pd.DataFrame(rows).to_csv(index=False))
 
 
-def gather_predictions(run_dir: Path, trainings: Sequence[Training]) -> None:
+def gather_predictions(run_dir: Path, trainings: Sequence[Training], reader: Reader) -> None:
     """Bring the predictions of the test images together, a folder per model and repeat."""
     for training in trainings:
         identity = training.identity
         repeat = f"-repeat-{identity['repeat']}" if identity["repeat"] else ""
         target = run_dir / run_directory.PREDICTIONS / f"{identity['model']}{repeat}"
+        if (training.folder, target) in reader.shown:
+            continue
         target.mkdir(parents=True, exist_ok=True)
         for image in sorted((training.folder / run_directory.PREDICTIONS).glob("*.png")):
             if not (target / image.name).exists():
                 write_atomic(target / image.name, image.read_bytes())
+        if not reader.outcome(training.folder).failed:
+            reader.shown.add((training.folder, target))
 
 
-def _gather(target: Path, name: str, trainings: Sequence[Training]) -> None:
+def _gather(run_dir: Path, name: str, trainings: Sequence[Training], reader: Reader) -> None:
     frames = []
     for training in trainings:
-        if (training.folder / name).exists():
-            frame = pd.read_csv(training.folder / name, dtype=TEXT, keep_default_na=False)
+        kept = reader.table(training.folder, name)
+        if kept is not None:
+            frame = kept.copy()
             for position, (column, value) in enumerate(training.identity.items()):
                 frame.insert(position, column, value)
             frames.append(frame)
     table = pd.concat(frames) if frames else pd.DataFrame()
     first = [column for column in ("image",) if column in table]
     table = table[first + [column for column in table if column not in first]]
-    write_atomic(target, table.to_csv(index=False))
+    write_atomic(run_dir / name, table.to_csv(index=False))
 
 
-def _test_means(folder: Path) -> dict[str, float]:
-    images = pd.read_csv(folder / run_directory.IMAGES, dtype=TEXT, keep_default_na=False)
+def _test_means(images: pd.DataFrame) -> dict[str, float]:
     test = images[images["part"] == "test"]
     tumour = test[test["tp"] + test["fn"] > 0]
     means = {name: test[name].mean() for name in METRICS}

@@ -1,10 +1,21 @@
+import json
+import logging
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pytest
 
 from busi_tune.config import Config
 from busi_tune.plan import Training
-from busi_tune.results.gather import gather_thresholds
+from busi_tune.results.gather import (
+    Reader,
+    gather_epochs,
+    gather_run,
+    gather_thresholds,
+    warn_of_older,
+)
 
 
 def place(run_dir: Path, fold: int) -> Training:
@@ -33,3 +44,74 @@ def test_thresholds_of_finished_trainings_come_together(tmp_path: Path) -> None:
 def test_runs_made_before_there_were_thresholds_gather_none(tmp_path: Path) -> None:
     gather_thresholds(tmp_path, [place(tmp_path, 0)])
     assert not (tmp_path / "thresholds.csv").exists()
+
+
+def finish(training: Training, **result: Any) -> None:
+    """Leave what a finished training leaves."""
+    maps = training.folder / "predictions"
+    maps.mkdir(parents=True)
+    number = training.identity["fold"]
+    header = "image,label,group,part,tp,fp,fn,tn,dice,iou,pixel_f1,precision,recall,specificity"
+    row = f"00{number},benign,1e3,test,1,1,1,1,0.5,0.25,0.5,0.5,0.5,0.5"
+    (training.folder / "images.csv").write_text(f"{header}\n{row}\n")
+    (training.folder / "epochs.csv").write_text("epoch,val_dice\n1,0.25\n")
+    (training.folder / "thresholds.csv").write_text(f"image,dice_0.05\n00{number},0.5\n")
+    (maps / f"00{number}.png").write_bytes(b"map")
+    content = {"status": "finished", "best_value": 0.5} | result
+    (training.folder / "result.json").write_text(json.dumps(content))
+
+
+def contents(run_dir: Path) -> dict[str, bytes]:
+    names = ("folds.csv", "epochs.csv", "images.csv", "thresholds.csv")
+    return {name: (run_dir / name).read_bytes() for name in names}
+
+
+def test_tables_of_finished_trainings_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[Path] = Counter()
+    read_csv = pd.read_csv
+
+    def count(path: Path, **options: Any) -> pd.DataFrame:
+        reads[path] += 1
+        return read_csv(path, **options)
+
+    trainings = [place(tmp_path / "trainings", fold) for fold in range(5)]
+    monkeypatch.setattr(pd, "read_csv", count)
+    reader = Reader()
+    for training in trainings:
+        finish(training)
+        gather_run(tmp_path, trainings, reader)
+    assert set(reads.values()) == {1} and len(reads) == 3 * len(trainings)
+    written = contents(tmp_path)
+    gather_run(tmp_path, trainings)
+    assert contents(tmp_path) == written
+    assert len(list((tmp_path / "predictions" / "unet").iterdir())) == len(trainings)
+
+
+def test_a_training_under_way_is_read_anew(tmp_path: Path) -> None:
+    training, reader = place(tmp_path / "trainings", 0), Reader()
+    training.folder.mkdir(parents=True)
+    for epochs in (1, 2):
+        rows = "".join(f"{epoch},0.5\n" for epoch in range(epochs))
+        (training.folder / "epochs.csv").write_text(f"epoch,val_dice\n{rows}")
+        gather_epochs(tmp_path, [training], reader)
+        assert len(pd.read_csv(tmp_path / "epochs.csv")) == epochs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warned"), [(1, 0, True), (1, 1, True), (0, 2, False), (3, 0, False)]
+)
+def test_a_run_half_finished_by_an_earlier_version_is_said_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: int, new: int, warned: bool
+) -> None:
+    trainings = [place(tmp_path, fold) for fold in range(3)]
+    for number, training in enumerate(trainings[: old + new]):
+        finish(training, **({} if number < old else {"tuned_threshold": 0.5}))
+    with caplog.at_level(logging.WARNING):
+        warn_of_older(trainings)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == warned
+    if warned:
+        assert "\n" not in lines[0] and "experiments/rescore.py" in lines[0]
+        assert lines[0].startswith("1 finished training(s) are of an earlier version")
