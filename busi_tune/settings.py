@@ -150,43 +150,49 @@ def check_config(config: Config) -> None:
         raise ValueError("\n".join(broken))
 
 
+_AT_LEAST = {
+    "data.image_size": 8,
+    "data.phantom_images": 20,
+    "model.base_width": 1,
+    "training.epochs": 1,
+    "training.batch_size": 1,
+    "training.accumulate": 1,
+    "training.evaluation_batch_size": 1,
+    "training.patience": 0,
+    "training.clip_norm": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.warmup_epochs": 0,
+    "optimizer.encoder_lr_factor": 0,
+    "loss.bce": 0,
+    "loss.dice": 0,
+    "loss.batch_dice": 0,
+    "augment.brightness": 0,
+    "augment.contrast": 0,
+    "search.num_trials": 1,
+    "search.min_epochs": 1,
+    "search.reduction_factor": 2,
+    "kfold.num_folds": 2,
+    "kfold.num_repeats": 1,
+    "resources.num_workers": 1,
+    "resources.max_concurrent": 0,
+    "resources.max_failures": 0,
+    "resources.wait_seconds": 0,
+    "seed": 0,
+}
+
+
 def _rules(config: Config) -> Iterable[tuple[str, bool]]:
-    values = flatten(config)
+    yield from _rules_of_one_setting(flatten(config))
+    yield from _rules_of_several_settings(config)
+
+
+def _rules_of_one_setting(values: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:
     for name, allowed in _CHOICES.items():
         yield (
             f"{name} must be one of {', '.join(allowed)}, not {values[name]}",
             (values[name] in allowed),
         )
-    at_least = {
-        "data.image_size": 8,
-        "data.phantom_images": 20,
-        "model.base_width": 1,
-        "training.epochs": 1,
-        "training.batch_size": 1,
-        "training.accumulate": 1,
-        "training.evaluation_batch_size": 1,
-        "training.patience": 0,
-        "training.clip_norm": 0,
-        "optimizer.weight_decay": 0,
-        "optimizer.warmup_epochs": 0,
-        "optimizer.encoder_lr_factor": 0,
-        "loss.bce": 0,
-        "loss.dice": 0,
-        "loss.batch_dice": 0,
-        "augment.brightness": 0,
-        "augment.contrast": 0,
-        "search.num_trials": 1,
-        "search.min_epochs": 1,
-        "search.reduction_factor": 2,
-        "kfold.num_folds": 2,
-        "kfold.num_repeats": 1,
-        "resources.num_workers": 1,
-        "resources.max_concurrent": 0,
-        "resources.max_failures": 0,
-        "resources.wait_seconds": 0,
-        "seed": 0,
-    }
-    for name, low in at_least.items():
+    for name, low in _AT_LEAST.items():
         yield f"{name} must be at least {low}, not {values[name]}", values[name] >= low
     for name in ("horizontal_flip", "vertical_flip"):
         value = values[f"augment.{name}"]
@@ -197,13 +203,22 @@ def _rules(config: Config) -> Iterable[tuple[str, bool]]:
         yield f"{name} must be from 0 to below 1, not {values[name]}", 0 <= values[name] < 1
     for name in ("optimizer.lr", "resources.cpus_per_worker"):
         yield f"{name} must be above 0, not {values[name]}", values[name] > 0
+    threshold, storage = values["training.threshold"], values["storage"]
+    yield f"training.threshold must be between 0 and 1, not {threshold}", 0 < threshold < 1
+    yield (
+        f"storage is a folder, not {storage}: other storage is not supported",
+        storage is None or "://" not in storage,
+    )
+    gpus = values["resources.gpus_per_worker"]
+    yield f"resources.gpus_per_worker must be at least 0, not {gpus}", gpus is None or gpus >= 0
+
+
+def _rules_of_several_settings(config: Config) -> Iterable[tuple[str, bool]]:
     warmup, epochs = config.optimizer.warmup_epochs, config.training.epochs
     yield (
         f"optimizer.warmup_epochs {warmup:g} must be shorter than training.epochs {epochs}",
         warmup < epochs,
     )
-    threshold = config.training.threshold
-    yield f"training.threshold must be between 0 and 1, not {threshold}", 0 < threshold < 1
     weights = asdict(config.loss).values()
     yield "all loss weights are 0: give loss.bce or loss.dice a weight", any(weights)
     workers, batch = config.resources.num_workers, config.training.batch_size
@@ -212,12 +227,7 @@ def _rules(config: Config) -> Iterable[tuple[str, bool]]:
         f"use at least {workers}",
         batch >= workers,
     )
-    yield (
-        f"storage is a folder, not {config.storage}: other storage is not supported",
-        config.storage is None or "://" not in config.storage,
-    )
     gpus, device = config.resources.gpus_per_worker, config.training.device
-    yield f"resources.gpus_per_worker must be at least 0, not {gpus}", gpus is None or gpus >= 0
     yield (
         "training.device is cuda, but resources.gpus_per_worker is 0: give the workers a GPU, or "
         "train on cpu",

@@ -77,7 +77,29 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(request.wait_seconds)
     folder = Path(message["folder"])
     scratch = folder / run_directory.RAY_TRAIN
-    trainer = TorchTrainer(
+    trainer = _build_trainer(message, request, shared, scratch)
+    failure = folder / run_directory.FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        trainer.fit()
+    except ControllerError as error:
+        reason = ClusterError(
+            f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
+            "something else holds their place in the cluster, or it lost nodes"
+        )
+        record_failure(folder, reason, retry=True)
+        raise reason from error
+    except TrainingFailedError:
+        if not failure.exists() or read_json(failure)["retry"]:
+            raise  # a worker died: Tune tries again
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _build_trainer(
+    message: dict[str, Any], request: Request, shared: list[Any], scratch: Path
+) -> TorchTrainer:
+    return TorchTrainer(
         _train_as_rank,
         train_loop_config={"message": message, "shared": shared},
         scaling_config=train.ScalingConfig(
@@ -99,22 +121,6 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         ),
     )
-    failure = folder / run_directory.FAILURE
-    failure.unlink(missing_ok=True)
-    try:
-        trainer.fit()
-    except ControllerError as error:
-        reason = ClusterError(
-            f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
-            "something else holds their place in the cluster, or it lost nodes"
-        )
-        record_failure(folder, reason, retry=True)
-        raise reason from error
-    except TrainingFailedError:
-        if not failure.exists() or read_json(failure)["retry"]:
-            raise  # a worker died: Tune tries again
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _train_as_rank(config: dict[str, Any]) -> None:
