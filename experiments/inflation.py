@@ -11,7 +11,8 @@ Each tumour image is tested once in both runs, by networks trained on other imag
 of its Dice is averaged over images, and its 95 % interval comes from resampling whole groups of
 near-duplicates. Of images whose twin was in the naive training the difference shows what was
 remembered; of the others, how much two trainings of the same settings differ anyway. The interval
-is of the images: it holds the trained networks fixed.
+is of the images: it holds the trained networks fixed. Runs whose settings differ in more than
+data.groups are refused.
 """
 
 import argparse
@@ -21,13 +22,23 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.config import Config
+from busi_tune.kfold_models import resolve_models
 from busi_tune.results.pages.audit import OWN
 from busi_tune.results.pages.tables import Table, format_interval, write_csv, write_page
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.repeats import average_repeats
 from busi_tune.run_directory import read_json
+from busi_tune.settings import FIELDS, differences
 from busi_tune.statistics.intervals import summarise
 
+# The groups are what is studied; where a run lies and computes decides no number, its images are
+# compared by their hash, and other models and searches have no part in the table.
+NOT_COMPARED = {"data.groups", "data.root", "data.cache_dir", "storage", "kfold.models"} | {
+    name
+    for name in FIELDS
+    if name.startswith(("resources.", "search.", "kfold.search")) and "num_workers" not in name
+}
 PARTS = {
     "all": "all tumour images",
     "identical": "identical scan in naive training",
@@ -41,13 +52,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("naive", type=Path, help="run directory of the naive folds")
-    parser.add_argument("grouped", type=Path, help="run directory of the grouped folds")
+    parser.add_argument(
+        "naive", metavar="NAIVE", type=Path, help="run directory of the naive folds"
+    )
+    parser.add_argument(
+        "grouped", metavar="GROUPED", type=Path, help="run directory of the grouped folds"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     arguments = parser.parse_args()
     naive, grouped = (load_run(path) for path in (arguments.naive, arguments.grouped))
     check_same_data(naive, grouped)
-    models = [model for model in naive.models if model in grouped.models]
+    configured = resolve_models(naive.config)
+    models = [model for model in naive.models if model in grouped.models and model in configured]
+    check_same_settings(naive.config, grouped.config, models)
     table = inflation_table(naive, grouped, models)
     write_csv(arguments.out / "inflation.csv", table)
     shown = pd.DataFrame(
@@ -61,9 +78,12 @@ def main() -> None:
         }
         for row in table.to_dict("records")
     )
+    thresholds = sorted({f"{configured[model].training.threshold:g}" for model in models})
     caption = (
         "Dice per tumour image in original pixels on naive and on grouped folds, mean over images, "
-        "and the paired difference with its 95 % bootstrap interval over groups of near-duplicates."
+        "and the paired difference with its 95 % bootstrap interval over groups of "
+        "near-duplicates, which holds the trained networks fixed. Pixels are lesion from "
+        f"probability {', '.join(thresholds)}; an empty prediction of a tumour scores 0."
     )
     page = Table(caption, shown, scores=("Naive folds", "Grouped folds"), keys=2)
     write_page(arguments.out, "inflation", "Inflation by near-duplicates", [page])
@@ -89,6 +109,26 @@ def check_same_data(naive: KfoldRun, grouped: KfoldRun) -> None:
         raise SystemExit(f"{naive.folder} has no audit: resume it once, which writes it")
 
 
+def check_same_settings(naive: Config, grouped: Config, models: list[str]) -> None:
+    """Refuse runs of which no model is in both, or whose settings differ in more than groups."""
+    if not models:
+        raise SystemExit("the two runs have no model in common")
+    pairs = {model: [resolve_models(run)[model] for run in (naive, grouped)] for model in models}
+    found = [
+        f"{model}: {line}"
+        for model, pair in pairs.items()
+        for line in differences(*pair, ignore=NOT_COMPARED)
+    ]
+    if found:
+        raise SystemExit(f"the two runs must differ in data.groups alone, got {'; '.join(found)}")
+
+
+def tumour_rows(run: KfoldRun, model: str) -> pd.DataFrame:
+    """Return group and Dice of a model's tumour images, averaged over repeats."""
+    rows = average_repeats(run.images[run.images["has_lesion"]], ["dice"])
+    return rows[rows["model"] == model].set_index("image")[["group", "dice"]]
+
+
 def inflation_table(naive: KfoldRun, grouped: KfoldRun, models: list[str]) -> pd.DataFrame:
     """Compare the runs image by image.
 
@@ -102,13 +142,8 @@ def inflation_table(naive: KfoldRun, grouped: KfoldRun, models: list[str]) -> pd
     neighbour = set(leaks["image"]) - identical
     rows = []
     for model in models:
-        ours, theirs = (
-            average_repeats(run.images[run.images["has_lesion"]], ["dice"])
-            .query("model == @model")
-            .set_index("image")
-            for run in (naive, grouped)
-        )
-        both = theirs[["group", "dice"]].join(ours["dice"], rsuffix="_naive", how="inner")
+        naive_rows, grouped_rows = (tumour_rows(run, model) for run in (naive, grouped))
+        both = grouped_rows.assign(dice_naive=naive_rows["dice"]).dropna()
         names = both.index.to_series()
         chosen = {
             "all": names.notna(),
