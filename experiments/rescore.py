@@ -49,8 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run_dir", type=Path, help="folder of a kfold run")
-    parser.add_argument("--data_root", help="folder of the images, if they were moved")
+    parser.add_argument("run_dir", metavar="RUN", type=Path, help="folder of a kfold run")
+    parser.add_argument(
+        "--data_root", metavar="BUSI", help="folder of the images, if they were moved"
+    )
     options = parser.parse_args(arguments)
     start_logging()
     try:
