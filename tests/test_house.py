@@ -1,5 +1,6 @@
 """The house rules: style, types, sizes, and who may import Ray."""
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -34,6 +35,28 @@ def test_no_file_is_too_long() -> None:
     ]
     long = {str(f): n for f in files if (n := len(f.read_text().splitlines())) > 300}
     assert not long
+
+
+def test_no_function_is_too_long() -> None:
+    lengths = {
+        f"{path.relative_to(ROOT)} {node.name}": _lines_of_code(node)
+        for part in ("busi_tune", "tests")
+        for path in (ROOT / part).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(lengths) > 500
+    assert not {name: length for name, length in lengths.items() if length > 40}
+
+
+def _lines_of_code(function: ast.FunctionDef) -> int:
+    """Count the lines of a function without its docstring."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is not None and first.end_lineno is not None:
+        lines -= first.end_lineno - first.lineno + 1
+    return lines
 
 
 def test_only_the_orchestration_imports_ray() -> None:

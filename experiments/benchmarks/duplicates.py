@@ -112,14 +112,18 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="images in BUSI's layout")
     parser.add_argument("--groups", required=True, help="groups.csv of these images")
     parser.add_argument("--images", type=int, default=60, help="images to change")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file to which the lines are added")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
     samples = find_samples(options.root, groups=options.groups)
     images = [read_image(sample.image_path) for sample in samples]
     with single_threaded():
@@ -147,21 +151,22 @@ def main() -> None:
                     scores[position] = found.correlation
                 false += samples[first].group != samples[chosen[position]].group
             line = {
-                "change": name,
-                "copies": len(copies),
-                "images": len(images),
-                "seed": options.seed,
+                "change": name, "copies": len(copies), "images": len(images), "seed": options.seed,
                 "found": round(float(np.mean(np.array(scores) > 0)), 4),
                 "found_as_identical": round(float(np.mean(np.array(scores) >= IDENTICAL)), 4),
                 "lowest_score": round(min(scores), 3),
                 "median_score": round(float(np.median(scores)), 3),
                 "unrelated": false,
                 "cpu_seconds": round(time.process_time() - began, 1),
-            }
-            print(json.dumps(line), flush=True)
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+            }  # fmt: skip
+            add_line(line, options.out)
+
+
+def add_line(line: dict[str, object], out: Path | None) -> None:
+    print(json.dumps(line), flush=True)
+    if out:
+        with out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":
