@@ -1,7 +1,5 @@
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,65 +7,13 @@ import pytest
 from scipy.stats import wilcoxon
 
 from busi_tune import run_directory
-from busi_tune.config import Config
-from busi_tune.kfold_models import NESTED
 from busi_tune.results.pages.conclusions import CAVEAT, RULE, describe_leaders
 from busi_tune.results.pages.kfold_tables import models_table
 from busi_tune.results.pages.pairs import COLUMNS, pairs_table, write_pairs
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.statistics.paired import corrected_t
 from busi_tune.statistics.power import repeats_needed
-
-NUM_IMAGES = 60
-
-
-def build_run(
-    folder: Path,
-    levels: dict[str, float],
-    *,
-    num_folds: int = 5,
-    num_repeats: int = 1,
-    noise: float = 0.02,
-    spread: float = 0.0,
-) -> KfoldRun:
-    """Make up the scores of models of some levels; every sixth image is normal.
-
-    Args:
-        folder: for the manifest of the splits.
-        levels: mean Dice of each model.
-        num_folds, num_repeats: of the run.
-        noise: standard deviation of an image's score.
-        spread: standard deviation of a training's level.
-    """
-    generator = np.random.default_rng(0)
-    names = np.array([f"image {index}" for index in range(NUM_IMAGES)])
-    splits, folds, images = {}, [], []
-    for repeat in range(num_repeats):
-        for fold, test in enumerate(np.array_split(generator.permutation(NUM_IMAGES), num_folds)):
-            train = np.setdiff1d(np.arange(NUM_IMAGES), test)
-            splits[f"repeat-{repeat}/fold-{fold}"] = {
-                "train": list(names[train]), "validation": [], "test": list(names[test]),
-            }  # fmt: skip
-            for model, level in levels.items():
-                identity: dict[str, Any] = {
-                    "model": model,
-                    "repeat": repeat,
-                    "fold": fold,
-                    "chosen_here": False,
-                }
-                folds.append({**identity, "epochs": 12, "seconds": 100.0})
-                shift = spread * generator.normal()
-                dice = level + shift + noise * generator.normal(size=len(test))
-                rows = pd.DataFrame({"image": names[test], "group": [str(i // 2) for i in test]})
-                has_lesion = test % 6 != 0
-                images.append(rows.assign(**identity, dice=dice, has_lesion=has_lesion))
-    (folder / run_directory.SPLITS).write_text(json.dumps({"splits": splits}))
-    return KfoldRun(folder, Config(), pd.DataFrame(folds), pd.DataFrame(), pd.concat(images))
-
-
-def only_row(table: pd.DataFrame) -> Any:
-    assert len(table) == 1
-    return table.iloc[0]
+from tests.results.pages.made_up_run import NUM_IMAGES, build_run, only_row
 
 
 def test_a_row_compares_the_same_images_and_trainings(tmp_path: Path) -> None:
@@ -211,49 +157,6 @@ def test_secondary_scores_get_no_verdict_and_no_sentence(tmp_path: Path) -> None
     assert (row["verdict"], row["conclusion"]) == ("", "")
     assert row["repeats_needed"] is pd.NA
     assert row["corrected_t_holm"] < 0.05
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({}, None),
-        ({"seconds": 140.0}, None),
-        ({"epochs": 40}, "in a fold up to 12 and 40 epochs."),
-        (
-            {"seconds": 400.0},
-            "in a fold as many epochs, up to 12, but 100 and 400 seconds on average, 4.0 times as "
-            "long.",
-        ),
-        (
-            {"epochs": 40, "seconds": 50.0},
-            "in a fold up to 12 and 40 epochs; 100 and 50 seconds on average, 2.0 times as long.",
-        ),
-    ],
-)
-def test_other_budgets_are_said(
-    tmp_path: Path, changes: dict[str, float], said: str | None
-) -> None:
-    run = build_run(tmp_path, {"a": 0.8, "b": 0.7})
-    for name, value in changes.items():
-        run.folds.loc[run.folds["model"] == "b", name] = value
-    sentence = only_row(pairs_table(run))["conclusion"]
-    if said is None:
-        assert "budgets" not in sentence
-    else:
-        assert sentence.endswith(f"Their budgets differ: {said}")
-
-
-def test_the_trials_of_a_nested_search_are_of_its_budget(tmp_path: Path) -> None:
-    run = build_run(tmp_path, {"a": 0.8, NESTED: 0.7})
-    trials = [{"repeat": 0, "fold": fold, "epochs": 10.0, "seconds": 50.0} for fold in range(5)]
-    unknown = {"repeat": 0, "fold": 0, "epochs": None, "seconds": None}
-    path = tmp_path / run_directory.NESTED_TRIALS
-    pd.DataFrame([*trials, *trials, unknown]).to_csv(path, index=False)
-    sentence = only_row(pairs_table(run))["conclusion"]
-    assert sentence.endswith(
-        "Their budgets differ: in a fold up to 1 and 4 trainings; up to 12 and 32 epochs; "
-        "100 and 200 seconds on average, 2.0 times as long."
-    )
 
 
 def test_models_without_a_score_in_common_are_not_compared(tmp_path: Path) -> None:
