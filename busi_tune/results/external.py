@@ -12,6 +12,7 @@ import pandas as pd
 from busi_tune import run_directory
 from busi_tune.data.busi import quote
 from busi_tune.data.nnunet import name_cases
+from busi_tune.data.splits import read_split_key
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
 from busi_tune.kfold_models import NESTED
 from busi_tune.results.read import KfoldRun, read_run
@@ -133,7 +134,7 @@ def _match_repeats(
     """Set nnU-Net's folds against those of each repeat."""
     tests: dict[int, dict[int, frozenset[str]]] = {}
     for key, parts in splits.items():
-        repeat, fold = (int(part.rsplit("-", 1)[-1]) for part in key.split("/"))
+        repeat, fold = read_split_key(key)
         tests.setdefault(repeat, {})[fold] = frozenset(parts["test"])
     return [Repeat(number, folds, _find_faults(folds, found)) for number, folds in tests.items()]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.data.splits import split_key
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
 from busi_tune.kfold_models import NESTED, search_settings
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
@@ -125,7 +126,7 @@ def winners_table(run: KfoldRun) -> pd.DataFrame:
 def estimate_optimism(run: KfoldRun, winners: pd.DataFrame) -> Estimate:
     """Estimate the optimism, paired over outer folds."""
     splits = read_json(run.folder / run_directory.SPLITS)["splits"]
-    parts = [splits[f"repeat-{row.repeat}/fold-{row.fold}"] for row in winners.itertuples()]
+    parts = [splits[split_key(row.repeat, row.fold)] for row in winners.itertuples()]
     ratio = float(np.mean([len(part["test"]) / len(part["train"]) for part in parts]))
     test = corrected_t(winners["optimism"], ratio)
     return Estimate(
