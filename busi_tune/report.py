@@ -86,6 +86,7 @@ def write_report(run_dir: Path, data_root: str | None = None) -> None:
         logger.warning("no overlays, the images cannot be read: %s", error)
         images = None
     write_results(run_dir, images)
+    logger.info("tables and figures: %s", run_dir)
 
 
 def write_compared(run_dirs: list[Path]) -> None:
