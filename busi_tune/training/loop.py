@@ -121,6 +121,7 @@ class _Training:
             point = evaluate_parts(
                 model, self.images, self.device_images, self.split, self.config, self.folder
             )
+        point = agree(point)
         result = summarise_training(
             status, self.rows, self._seconds(), self.config, self.learner.model, self.device, point
         )

@@ -126,7 +126,8 @@ def winners_table(run: KfoldRun) -> pd.DataFrame:
 def estimate_optimism(run: KfoldRun, winners: pd.DataFrame) -> Estimate:
     """Estimate the optimism, paired over outer folds."""
     splits = read_json(run.folder / run_directory.SPLITS)["splits"]
-    parts = [splits[split_key(row.repeat, row.fold)] for row in winners.itertuples()]
+    folds = winners[["repeat", "fold"]].to_numpy(np.int64).tolist()
+    parts = [splits[split_key(repeat, fold)] for repeat, fold in folds]
     ratio = float(np.mean([len(part["test"]) / len(part["train"]) for part in parts]))
     test = corrected_t(winners["optimism"], ratio)
     return Estimate(
