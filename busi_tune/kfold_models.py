@@ -27,12 +27,17 @@ def resolve_models(config: Config) -> dict[str, Config]:
     resolved = {}
     for name, settings in config.kfold.models.items():
         source = f"model {name}"
-        if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
+        if not is_model_name(name):
             raise ValueError(f"{source}: name folders by letters, digits, spaces and _ . + - only")
         if name == NESTED and config.kfold.search:
             raise ValueError(f"{source}: this is the name of kfold.search's winners; rename it")
         resolved[name] = _resolve(config, settings, source, MODEL_SECTIONS)
     return resolved
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a model may have this name, which folders and files have too."""
+    return bool(re.fullmatch(r"[\w.+ -]+", name)) and not name.startswith(".")
 
 
 def load_search(config: Config, flags: Sequence[str]) -> str:

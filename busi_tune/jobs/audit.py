@@ -3,7 +3,7 @@
 import csv
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from busi_tune import run_directory
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def audit_folds(
     splits: Mapping[str, Split],
-    naive: Mapping[str, Split],
+    make_naive: Callable[[], Mapping[str, Split]],
     images: ImageSet,
     config: Config,
     run_dir: Path,
@@ -30,7 +30,7 @@ def audit_folds(
 
     Args:
         splits: the folds of the run.
-        naive: as many folds of the same images, drawn with the same seed over single images.
+        make_naive: draws as many folds of the same images with the same seed over single images.
         images: the set; its near-duplicates are found where that was not done before.
         config: the run's configuration.
         run_dir: its directory; an audit that is there already is kept.
@@ -47,7 +47,7 @@ def audit_folds(
     pairs = load_pairs(samples, images.data_hash, cache_folder(config.data))
     leaks = {
         kind: find_leaks({key: _parts(split, images) for key, split in folds.items()}, pairs)
-        for kind, folds in ((OWN, splits), (NAIVE, naive))
+        for kind, folds in ((OWN, splits), (NAIVE, make_naive()))
     }
     write_atomic(path, _to_csv(leaks))
     write_audit(run_dir)

@@ -44,8 +44,8 @@ def run_kfold(options: Options) -> int:
         open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
         open_searches(search, splits, images, run_dir) as searches,
     ):
-        naive = make_all_folds(replace(images, groups=images.names), config)
-        audit_folds(splits, naive, images, config, run_dir)
+        single = replace(images, groups=images.names)
+        audit_folds(splits, lambda: make_all_folds(single, config), images, config, run_dir)
         trainings = place_folds(models, splits, images, run_dir)
         warn_of_older(trainings)
         reader = Reader()

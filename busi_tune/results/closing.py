@@ -38,6 +38,7 @@ def closing_rows(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[dict[
     images = _primary(models)
     normal = models[models["images"] == "normal"].set_index("model")["false_lesion_mean"]
     against = {} if pairs is None else _against_leader(models, pairs)
+    chosen = set(models.loc[models["chosen_here"], "model"])
     rows = []
     for _, row in models[models["images"] == images].iterrows():
         scores = {
@@ -46,7 +47,7 @@ def closing_rows(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[dict[
             if f"{name}_mean" in models
         }
         rows.append({
-            "model": mark_model(str(row["model"]), [row["model"]] if row["chosen_here"] else []),
+            "model": mark_model(str(row["model"]), chosen),
             **scores,
             "false lesions": format_score(normal[row["model"]]),
             **({} if pairs is None else {"Dice to the leader": MISSING, "p (Holm)": MISSING}),

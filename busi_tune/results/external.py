@@ -14,7 +14,7 @@ from busi_tune.data.busi import quote
 from busi_tune.data.nnunet import name_cases
 from busi_tune.data.splits import read_split_key
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
-from busi_tune.kfold_models import NESTED
+from busi_tune.kfold_models import NESTED, is_model_name
 from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.run_directory import read_json, write_atomic
 
@@ -73,7 +73,7 @@ def _check_name(run: KfoldRun, name: str) -> None:
     config = run.config
     own = config.kfold.models or {config.model.architecture: {}}
     taken = list(dict.fromkeys([*run.trained, *own, NESTED]))
-    if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith(".") or name in taken:
+    if not is_model_name(name) or name in taken:
         raise ValueError(
             f"--nnunet needs a name of letters, digits, spaces and _ . + - that no model of the "
             f"run has ({', '.join(taken)}), got {name}"

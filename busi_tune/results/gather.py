@@ -110,7 +110,8 @@ def gather_folds(run_dir: Path, trainings: Sequence[Training], reader: Reader) -
         if not outcome.failed:
             images = reader.table(training.folder, run_directory.IMAGES)
             assert images is not None
-            rows.append({**training.identity, **outcome.result, **_test_means(images)})
+            test = images[images["part"] == "test"]
+            rows.append({**training.identity, **outcome.result, **compute_test_means(test)})
     write_atomic(run_dir / run_directory.FOLDS, pd.DataFrame(rows).to_csv(index=False))
 
 
@@ -145,8 +146,8 @@ def _gather(run_dir: Path, name: str, trainings: Sequence[Training], reader: Rea
     write_atomic(run_dir / name, table.to_csv(index=False))
 
 
-def _test_means(images: pd.DataFrame) -> dict[str, float]:
-    test = images[images["part"] == "test"]
+def compute_test_means(test: pd.DataFrame) -> dict[str, float]:
+    """Average the test images of a training, as folds.csv has them."""
     tumour = test[test["tp"] + test["fn"] > 0]
     means = {name: test[name].mean() for name in METRICS}
     return means | {"dice_tumour": tumour["dice"].mean(), "num_test": len(test)}

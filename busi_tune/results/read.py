@@ -1,5 +1,6 @@
 """A run directory's files as the tables and figures use them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import yaml
 
 from busi_tune import run_directory
 from busi_tune.config import Config
-from busi_tune.evaluation.counts import METRICS
 from busi_tune.kfold_models import MODEL_SECTIONS, NESTED, search_settings
+from busi_tune.results.gather import compute_test_means
+from busi_tune.run_directory import read_json
 from busi_tune.settings import FIELDS, dotted, flatten, override
 
 # Names may look like numbers, "001" or "1e5".
@@ -43,6 +45,16 @@ class KfoldRun:
         """The models that were trained here; of others there are rows of images alone."""
         external = set(self.folds.loc[self.folds["status"] == EXTERNAL, "model"])
         return [model for model in self.models if model not in external]
+
+    def test_over_train(self, keys: Iterable[str] | None = None) -> float:
+        """Images of a test part over those of its training part, the mean of some splits.
+
+        Args:
+            keys: names of splits in splits.json; None takes all.
+        """
+        splits = read_json(self.folder / run_directory.SPLITS)["splits"]
+        chosen = [splits[key] for key in (splits if keys is None else keys)]
+        return float(np.mean([len(parts["test"]) / len(parts["train"]) for parts in chosen]))
 
     def setting(self, model: str, name: str) -> Any:
         """A setting, by its dotted name, as the model had it.
@@ -110,18 +122,18 @@ def read_run(run_dir: Path) -> KfoldRun | SearchRun:
 
 
 def _read_kfold(run_dir: Path) -> KfoldRun:
-    folds = _read_csv(run_dir / run_directory.FOLDS, ["model", "repeat", "fold"])
-    epochs = _read_csv(run_dir / run_directory.EPOCHS, ["model", "repeat", "fold", "epoch"])
+    folds = read_table(run_dir / run_directory.FOLDS, ["model", "repeat", "fold"])
+    epochs = read_table(run_dir / run_directory.EPOCHS, ["model", "repeat", "fold", "epoch"])
     if len(folds) and not (run_dir / run_directory.IMAGES).exists():
         raise ValueError(
             f"{run_dir} has finished trainings in {run_directory.FOLDS} but no "
             f"{run_directory.IMAGES}, from which tables and figures are made: restore it, or go on "
             f"with the run by --resume {run_dir}, which gathers it from {run_directory.TRAININGS}/"
         )
-    images = _read_csv(run_dir / run_directory.IMAGES, ["model", "repeat", "part", "tp", "fn"])
+    images = read_table(run_dir / run_directory.IMAGES, ["model", "repeat", "part", "tp", "fn"])
     images = images[images["part"] == "test"]
     for path in sorted((run_dir / run_directory.EXTERNAL).glob("*.csv")):
-        added = _read_csv(path, [])
+        added = read_table(path, [])
         images = pd.concat([images, added], ignore_index=True)
         folds = _append_keeping_types(folds, _external_folds(added))
     images = images.assign(has_lesion=images["tp"] + images["fn"] > 0)
@@ -132,11 +144,9 @@ def _external_folds(images: pd.DataFrame) -> pd.DataFrame:
     """Make the rows of folds.csv for a model that was trained elsewhere, its cost unknown."""
     rows = []
     for (model, repeat, fold), part in images.groupby(["model", "repeat", "fold"], sort=True):
-        means = part[list(METRICS)].mean().to_dict()
-        tumour = part.loc[part["tp"] + part["fn"] > 0, "dice"].mean()
         rows.append(
             {"model": model, "repeat": repeat, "fold": fold, "chosen_here": False, "key": ""}
-            | {"status": EXTERNAL, **means, "dice_tumour": tumour, "num_test": len(part)}
+            | {"status": EXTERNAL, **compute_test_means(part)}
         )
     return pd.DataFrame(rows)
 
@@ -151,8 +161,8 @@ def _append_keeping_types(table: pd.DataFrame, more: pd.DataFrame) -> pd.DataFra
 
 def _read_search(run_dir: Path) -> SearchRun:
     config = _read_config(run_dir)
-    trials = _read_csv(run_dir / run_directory.TRIALS, ["trial", "state", "value", "reason"])
-    epochs = _read_csv(run_dir / run_directory.EPOCHS, ["trial", "epoch", config.training.monitor])
+    trials = read_table(run_dir / run_directory.TRIALS, ["trial", "state", "value", "reason"])
+    epochs = read_table(run_dir / run_directory.EPOCHS, ["trial", "epoch", config.training.monitor])
     run = SearchRun(run_dir, config, trials, epochs)
     by_trial = epochs.groupby("trial")[run.monitor]
     reached = by_trial.max() if run.maximises else by_trial.min()
@@ -164,8 +174,8 @@ def _read_config(run_dir: Path) -> Config:
     return override(Config(), dotted(yaml.safe_load((run_dir / run_directory.CONFIG).read_text())))
 
 
-def _read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Read a table; where nothing was trained yet it is empty with the columns that are used."""
+def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a table, names as text; where nothing was trained yet it is empty with some columns."""
     try:
         return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
     except (FileNotFoundError, pd.errors.EmptyDataError):

@@ -46,10 +46,9 @@ def signed_rank_p(differences: npt.ArrayLike, groups: npt.ArrayLike) -> float:
     """
     from scipy.stats import wilcoxon
 
-    means = _group_means(differences, groups)
-    if not len(means):
+    differing = _differing_means(differences, groups)
+    if differing is None:
         return math.nan
-    differing = means[means != 0]
     return float(wilcoxon(differing).pvalue) if len(differing) else 1.0
 
 
@@ -65,12 +64,11 @@ def rank_biserial(differences: npt.ArrayLike, groups: npt.ArrayLike) -> float:
     """
     from scipy.stats import rankdata
 
-    means = _group_means(differences, groups)
-    if not len(means):
+    differing = _differing_means(differences, groups)
+    if differing is None:
         return math.nan
-    ranks = rankdata(np.abs(means[means != 0]))
-    signs = np.sign(means[means != 0])
-    return float(signs @ ranks / ranks.sum()) if len(ranks) else 0.0
+    ranks = rankdata(np.abs(differing))
+    return float(np.sign(differing) @ ranks / ranks.sum()) if len(ranks) else 0.0
 
 
 def corrected_t(differences: npt.ArrayLike, test_over_train: float) -> CorrectedT:
@@ -172,10 +170,14 @@ def is_superior(low: float, high: float, adjusted_p: float, difference: float) -
     return adjusted_p < ALPHA and excluded
 
 
-def _group_means(differences: npt.ArrayLike, groups: npt.ArrayLike) -> Floats:
-    _, members = np.unique(np.asarray(groups), return_inverse=True)
+def _differing_means(differences: npt.ArrayLike, groups: npt.ArrayLike) -> Floats | None:
+    """Average within groups and leave zeros out; None where there is no image."""
     values = np.asarray(differences, dtype=np.float64)
+    if not len(values):
+        return None
+    _, members = np.unique(np.asarray(groups), return_inverse=True)
     means = np.bincount(members, values) / np.bincount(members)
     # Differences that are equal on paper are ties, whatever their last bits.
     rounded: Floats = np.round(means, 12)
-    return rounded
+    differing: Floats = rounded[rounded != 0]
+    return differing

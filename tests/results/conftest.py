@@ -14,6 +14,7 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import make_folds, make_holdout, save_splits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics
+from busi_tune.results.read import KfoldRun, SearchRun, read_run
 from busi_tune.run_directory import write_json
 from busi_tune.settings import override, to_yaml
 
@@ -30,6 +31,20 @@ ENVIRONMENT: dict[str, Any] = {
     "commit": "abc123", "python": "3.11.7", "processor": "a processor", "cpus": 2,
     "packages": {"busi_tune": "0.1.0", "torch": "2.14.1", "timm": None},
 }  # fmt: skip
+
+
+def read_kfold(folder: Path) -> KfoldRun:
+    """Read a run that must be a cross-validation or a training."""
+    run = read_run(folder)
+    assert isinstance(run, KfoldRun)
+    return run
+
+
+def read_search(folder: Path) -> SearchRun:
+    """Read a run that must be a search."""
+    run = read_run(folder)
+    assert isinstance(run, SearchRun)
+    return run
 
 
 def make_images(num_images: int = 24) -> ImageSet:

@@ -10,17 +10,10 @@ from busi_tune.results.closing import closing_lines, closing_rows, read_closing
 from busi_tune.results.pages.conclusions import CAVEAT
 from busi_tune.results.pages.kfold_tables import write_kfold_tables
 from busi_tune.results.pages.pairs import write_pairs
-from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.write import console_lines
-from tests.results.conftest import write_kfold_run
+from tests.results.conftest import read_kfold, write_kfold_run
 
 Tables = tuple[pd.DataFrame, pd.DataFrame | None]
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
 
 
 def write_tables(folder: Path) -> Tables:

@@ -16,16 +16,9 @@ from busi_tune.results.pages.kfold_tables import describe_protocol
 from busi_tune.results.pages.methods import write_methods
 from busi_tune.results.pages.nested import write_nested
 from busi_tune.results.protocol import read_protocol
-from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.write import console_lines
 from busi_tune.settings import override, to_yaml
-from tests.results.conftest import write_kfold_run, write_search_run
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
+from tests.results.conftest import read_kfold, write_kfold_run, write_search_run
 
 
 def write_run(folder: Path, images: ImageSet, *models: str) -> Path:

@@ -13,9 +13,8 @@ from busi_tune.data.nnunet import name_cases
 from busi_tune.report import main
 from busi_tune.results.external import import_nnunet
 from busi_tune.results.pages.methods import write_methods
-from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.results.write import console_rows
-from tests.results.conftest import write_kfold_run
+from tests.results.conftest import read_kfold, write_kfold_run
 
 Summaries = dict[int, list[dict[str, Any]]]
 
@@ -35,12 +34,6 @@ def run_dir(tmp_path: Path, written: Path) -> Path:
 def report(run_dir: Path, *more: str) -> int:
     """Report a run whose images are not at hand."""
     return main([str(run_dir), "--data_root", str(run_dir / "none"), *more])
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
 
 
 def make_summaries(run_dir: Path) -> Summaries:

@@ -17,16 +17,9 @@ from busi_tune.results.protocol import (
     hash_groups,
     read_protocol,
 )
-from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.settings import override
 from tests.data.conftest import write_sample
-from tests.results.conftest import write_kfold_run
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
+from tests.results.conftest import read_kfold, write_kfold_run
 
 
 def write_environment(folder: Path, **versions: str) -> None:

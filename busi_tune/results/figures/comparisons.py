@@ -16,6 +16,7 @@ from busi_tune.results.figures.style import (
     SCORE_LIMITS,
     SERIES,
     new_figure,
+    new_panels,
     save_figure,
     set_title,
 )
@@ -41,15 +42,8 @@ def write_comparisons(run: KfoldRun) -> None:
 def plot_folds(run: KfoldRun) -> Figure:
     """Draw a box per fold, a panel per model."""
     tumour = run.images[run.images["has_lesion"]]
-    columns = min(3, len(run.models))
-    rows = -(-len(run.models) // columns)
-    figure = new_figure(height=0.8 + 1.9 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for position, axes in enumerate(panels.flat):
-        if position >= len(run.models):
-            axes.set_visible(False)
-            continue
-        model = run.models[position]
+    figure, panels = new_panels(len(run.models), "Fold", base=0.8, row_height=1.9)
+    for position, (axes, model) in enumerate(zip(panels, run.models, strict=True)):
         grouped = tumour[tumour["model"] == model].groupby(["repeat", "fold"])["dice"]
         parts: dict[Any, Floats] = {key: part.to_numpy(np.float64) for key, part in grouped}
         values = list(parts.values())
@@ -58,11 +52,6 @@ def plot_folds(run: KfoldRun) -> Figure:
         axes.plot(range(1, len(values) + 1), means, "D", color=INK, markersize=3)
         axes.set_xticks(range(1, len(values) + 1), [_name_fold(run, *key) for key in parts])
         axes.set_title(mark_model(model, chosen_models(run)))
-    for axes in panels[-1]:
-        axes.set_xlabel("Fold")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("Dice")
-        axes.set_ylim(*SCORE_LIMITS)
     sizes = tumour.groupby(["model", "repeat", "fold"]).size()
     size = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
     details = f"n = {size} tumour images per fold. {BOXES}, diamond: mean. {describe_protocol(run)}"

@@ -10,9 +10,8 @@ from busi_tune import run_directory
 from busi_tune.results.figures.style import (
     INK,
     LIGHT,
-    SCORE_LIMITS,
     SERIES,
-    new_figure,
+    new_panels,
     save_figure,
     set_title,
 )
@@ -50,14 +49,10 @@ def size_table(run: KfoldRun) -> pd.DataFrame:
 def plot_sizes(run: KfoldRun) -> Figure:
     """Draw each image as a point and the mean of each bin with its interval."""
     table = size_table(run)
-    columns = min(3, len(run.models))
-    rows = -(-len(run.models) // columns)
-    figure = new_figure(height=1.0 + 2.0 * rows)
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    across = "Lesion area (% of the image)"
+    figure, panels = new_panels(len(run.models), across, base=1.0, row_height=2.0)
     means = {model: _bin_means(table[table["model"] == model]) for model in run.models}
-    for axes in panels.flat[len(run.models) :]:
-        axes.set_visible(False)
-    for position, (axes, model) in enumerate(zip(panels.flat, run.models, strict=False)):
+    for position, (axes, model) in enumerate(zip(panels, run.models, strict=True)):
         colour = SERIES[position % len(SERIES)]
         images = table[table["model"] == model]
         axes.plot(
@@ -71,11 +66,6 @@ def plot_sizes(run: KfoldRun) -> Figure:
         axes.set_title(mark_model(model, chosen_models(run)))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-    for axes in panels[-1]:
-        axes.set_xlabel("Lesion area (% of the image)")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("Dice")
-        axes.set_ylim(*SCORE_LIMITS)
     sizes = table.drop_duplicates("image")["bin"].value_counts()
     details = (
         f"n = {sizes.sum()} tumour images, each a point, averaged over its repeats. Line: means of "

@@ -78,6 +78,31 @@ def new_figure(height: float, width: float = PAGE_WIDTH) -> Figure:
     return figure
 
 
+def new_panels(
+    number: int, across: str, *, base: float, row_height: float
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of Dice panels that share their axes, at most three to a row.
+
+    Args:
+        number: of panels; what is left of the last row stays empty.
+        across: label below the last row.
+        base: height in inches of what is not panels.
+        row_height: of a row of panels.
+    """
+    columns = min(3, number)
+    rows = -(-number // columns)
+    figure = new_figure(height=base + row_height * rows)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels[-1]:
+        axes.set_xlabel(across)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Dice")
+        axes.set_ylim(*SCORE_LIMITS)
+    for axes in panels.flat[number:]:
+        axes.set_visible(False)
+    return figure, list(panels.flat[:number])
+
+
 def set_title(figure: Figure, title: str, details: str) -> None:
     """Put a bold title above a figure and what a reader must know below it."""
     figure.suptitle(title, x=0.01, ha="left")

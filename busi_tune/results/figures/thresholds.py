@@ -8,7 +8,7 @@ from busi_tune import run_directory
 from busi_tune.results.figures.style import SERIES, new_figure, save_figure, set_title
 from busi_tune.results.marks import chosen_models, explain_mark, mark_model
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
-from busi_tune.results.read import KfoldRun
+from busi_tune.results.read import KfoldRun, read_table
 from busi_tune.results.repeats import average_repeats
 
 PREFIX = "dice_"
@@ -25,10 +25,9 @@ def write_thresholds(run: KfoldRun) -> None:
 
 def read_thresholds(run: KfoldRun) -> pd.DataFrame:
     """Read thresholds.csv, with `has_lesion` of every image."""
-    text = dict.fromkeys(("image", "model", "label", "group", "part"), str)
-    table = pd.read_csv(run.folder / run_directory.THRESHOLDS, dtype=text)
+    table = read_table(run.folder / run_directory.THRESHOLDS, [])
     # Only images.csv knows the masks, also those of validation images that no fold tests.
-    images = pd.read_csv(run.folder / run_directory.IMAGES, dtype=text).drop_duplicates("image")
+    images = read_table(run.folder / run_directory.IMAGES, []).drop_duplicates("image")
     lesions = pd.Series((images["tp"] + images["fn"] > 0).to_numpy(), images["image"])
     return table.assign(has_lesion=table["image"].map(lesions).astype(bool))
 

@@ -1,6 +1,6 @@
 """The tables of a cross-validation: a row per fold, and a row per model."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import numpy as np
 import pandas as pd
@@ -76,8 +76,8 @@ def models_table(run: KfoldRun) -> pd.DataFrame:
         images = average_repeats(images, [*scores, "false_lesion"])
         cost = _cost(run, model)
         for name, summaries in (
-            ("tumour", _summaries(images[images["has_lesion"]], scores)),
-            ("all", _summaries(images, scores)),
+            ("tumour", summarise_scores(images[images["has_lesion"]], scores)),
+            ("all", summarise_scores(images, scores)),
             ("normal", summarise_false_lesions(images[~images["has_lesion"]])),
         ):
             rows.append({"model": model, "images": name, **summaries, **cost})
@@ -93,7 +93,13 @@ def measured_scores(run: KfoldRun) -> dict[str, str]:
     return SCORES | surface
 
 
-def _summaries(images: pd.DataFrame, scores: list[str]) -> dict[str, float]:
+def summarise_scores(images: pd.DataFrame, scores: list[str]) -> dict[str, float]:
+    """Summarise scores over images: `num_images`, and `STATISTICS` of each score.
+
+    Args:
+        images: a row per image, averaged over its repeats.
+        scores: columns.
+    """
     row: dict[str, float] = {"num_images": len(images)}
     summaries = summarise(images[scores].to_numpy(dtype=np.float64), images["group"])
     for score, summary in zip(scores, summaries, strict=True):
@@ -107,7 +113,7 @@ def summarise_false_lesions(images: pd.DataFrame) -> dict[str, float]:
     Args:
         images: a row per normal image, `false_lesion` averaged over its repeats.
     """
-    row = _summaries(images, ["false_lesion"])
+    row = summarise_scores(images, ["false_lesion"])
     low, high = wilson(images["false_lesion"].sum(), len(images))
     return row | {"false_lesion_low": low, "false_lesion_high": high}
 
@@ -178,27 +184,19 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
         number = max((row["n"] for row in rows), default=0)
         caption = f"{title}, n = {number}. {BOOTSTRAP} {protocol}{_surface_definition(run)}"
         sections.append(Table(caption, pd.DataFrame(rows)))
-    normal = [
-        {
-            "Model": mark_model(row["model"], chosen),
-            "n": row["num_images"],
-            "With a false lesion": format_estimate(row, "false_lesion"),
-        }
-        for row in by_images.get("normal", [])
-    ]
     sections += [
         Table(
             "Normal images: share of the images without lesion in which at least one pixel was "
             "predicted as lesion, with Wilson's 95 % interval, which takes images as independent; "
             f"each is averaged over its repeats. {protocol}",
-            pd.DataFrame(normal),
+            false_lesion_rows(by_images.get("normal", []), chosen),
         ),
         Table(
             "Cost per training of a fold, whatever images are scored; the mean where trainings "
             "differ. Trials: trainings of the searches inside the folds. Hours: of all trainings "
             "and trials whose time is known. Not converged: the validation curve was still rising "
             f"when training ended.{explain_mark(run)}",
-            _cost_table(by_images.get("all", [])),
+            _cost_table(by_images.get("all", []), chosen),
         ),
     ]
     write_page(folder, "models", "Models", sections)
@@ -207,15 +205,32 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
 def _surface_definition(run: KfoldRun) -> str:
     if not any(name in run.images for name in SURFACE_SCORES):
         return ""
-    # It loads OpenCV, which other readers of this module do without.
+    # It loads scipy's trees, which other readers of this module do without.
     from busi_tune.evaluation.surface import DEFINITION
 
     return f" {DEFINITION}"
 
 
-def _cost_table(rows: list[pd.Series]) -> pd.DataFrame:
+def false_lesion_rows(rows: Iterable[pd.Series], chosen: Container[str]) -> pd.DataFrame:
+    """Show the share of normal images with a false lesion, a row per model.
+
+    Args:
+        rows: of `summarise_false_lesions`, with the model.
+        chosen: the models chosen on these images.
+    """
+    return pd.DataFrame(
+        {
+            "Model": mark_model(row["model"], chosen),
+            "n": row["num_images"],
+            "With a false lesion": format_estimate(row, "false_lesion"),
+        }
+        for row in rows
+    )
+
+
+def _cost_table(rows: list[pd.Series], chosen: Container[str]) -> pd.DataFrame:
     table = pd.DataFrame(
-        {"Model": mark_model(row["model"], [row["model"]] if row["chosen_here"] else [])}
+        {"Model": mark_model(row["model"], chosen)}
         | {label: row[name] for name, label in (COST | IN_ALL).items()}
         | {"Note": describe_note(row)}
         for row in rows

@@ -22,7 +22,6 @@ from busi_tune.results.pages.tables import (
     write_page,
 )
 from busi_tune.results.read import KfoldRun
-from busi_tune.run_directory import read_json
 from busi_tune.statistics.paired import corrected_t
 
 IDENTITY = ["repeat", "fold"]
@@ -125,10 +124,8 @@ def winners_table(run: KfoldRun) -> pd.DataFrame:
 
 def estimate_optimism(run: KfoldRun, winners: pd.DataFrame) -> Estimate:
     """Estimate the optimism, paired over outer folds."""
-    splits = read_json(run.folder / run_directory.SPLITS)["splits"]
     folds = winners[["repeat", "fold"]].to_numpy(np.int64).tolist()
-    parts = [splits[split_key(repeat, fold)] for repeat, fold in folds]
-    ratio = float(np.mean([len(part["test"]) / len(part["train"]) for part in parts]))
+    ratio = run.test_over_train(split_key(repeat, fold) for repeat, fold in folds)
     test = corrected_t(winners["optimism"], ratio)
     return Estimate(
         monitor=_monitor(run),

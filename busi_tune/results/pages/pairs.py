@@ -22,7 +22,6 @@ from busi_tune.results.pages.conclusions import (
 from busi_tune.results.pages.kfold_tables import describe_grouping, describe_protocol
 from busi_tune.results.pages.tables import Table, format_interval, format_p, write_csv, write_page
 from busi_tune.results.read import KfoldRun
-from busi_tune.run_directory import read_json
 from busi_tune.statistics.intervals import summarise
 from busi_tune.statistics.paired import (
     corrected_t,
@@ -71,7 +70,7 @@ def pairs_table(run: KfoldRun, score: str = PRIMARY, images: str = "tumour") -> 
     """
     assert images in TITLES
     chosen = run.images if images == "all" else run.images[run.images["has_lesion"]]
-    ratio = _test_over_train(run)
+    ratio = run.test_over_train()
     rows = [
         {"first": first, "second": second, **_compare(chosen, first, second, score, ratio)}
         for first, second in combinations(run.models, 2)
@@ -91,11 +90,6 @@ def pairs_table(run: KfoldRun, score: str = PRIMARY, images: str = "tumour") -> 
         if score == PRIMARY:
             row["conclusion"] = conclude(row, chosen_here, (budgets[first], budgets[second]))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"repeats_needed": "Int64"})
-
-
-def _test_over_train(run: KfoldRun) -> float:
-    splits = read_json(run.folder / run_directory.SPLITS)["splits"].values()
-    return float(np.mean([len(split["test"]) / len(split["train"]) for split in splits]))
 
 
 def _compare(

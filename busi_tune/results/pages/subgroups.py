@@ -12,7 +12,9 @@ from busi_tune.results.pages.kfold_tables import (
     SCORES,
     describe_grouping,
     describe_protocol,
+    false_lesion_rows,
     summarise_false_lesions,
+    summarise_scores,
 )
 from busi_tune.results.pages.tables import (
     Table,
@@ -23,7 +25,7 @@ from busi_tune.results.pages.tables import (
 )
 from busi_tune.results.read import KfoldRun
 from busi_tune.results.repeats import average_repeats
-from busi_tune.statistics.intervals import difference_of_means, summarise
+from busi_tune.statistics.intervals import difference_of_means
 
 Floats = npt.NDArray[np.float64]
 Place = dict[str, object]
@@ -81,7 +83,7 @@ def subgroups_table(run: KfoldRun) -> pd.DataFrame:
             if place["name"] == "normal" and place["kind"] == "images":
                 rows.append(row | summarise_false_lesions(part))
             elif len(part):
-                rows.append(row | _summaries(part, scores))
+                rows.append(row | summarise_scores(part, scores))
     columns = ["model", "kind", "name", "above", "up_to", "num_images"]
     columns += [f"{score}_{part}" for score in (*scores, "false_lesion") for part in PARTS]
     return pd.DataFrame(rows).reindex(columns=columns)
@@ -139,15 +141,6 @@ def _divide(
             place |= {"above": ends[number], "up_to": ends[number + 1]}
             parts.append((place, known[quartile == number]))
     return parts
-
-
-def _summaries(images: pd.DataFrame, scores: list[str]) -> dict[str, float]:
-    summaries = summarise(images[scores].to_numpy(np.float64), images["group"])
-    return {
-        f"{score}_{part}": getattr(summary, part)
-        for score, summary in zip(scores, summaries, strict=True)
-        for part in PARTS
-    }
 
 
 def compare_quartiles(run: KfoldRun, trait: Trait) -> list[str]:
@@ -257,17 +250,10 @@ def _name(row: pd.Series) -> str:
 
 
 def _false_lesions(run: KfoldRun, normal: pd.DataFrame) -> Table:
-    rows = [
-        {
-            "Model": mark_model(row["model"], chosen_models(run)),
-            "n": row["num_images"],
-            "With a false lesion": format_estimate(row, "false_lesion"),
-        }
-        for _, row in normal.iterrows()
-    ]
     caption = (
         "Share of the images without lesion in which a pixel was predicted as lesion. An image "
         "counts once, averaged over its repeats; Wilson's 95 % interval of n images, which takes "
         f"them as independent. {describe_protocol(run)}"
     )
-    return Table(caption, pd.DataFrame(rows))
+    rows = (row for _, row in normal.iterrows())
+    return Table(caption, false_lesion_rows(rows, chosen_models(run)))

@@ -13,21 +13,15 @@ from busi_tune.results.figures import differences
 from busi_tune.results.figures.differences import plot_differences
 from busi_tune.results.pages.conclusions import CAVEAT
 from busi_tune.results.pages.pairs import pairs_table
-from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.read import KfoldRun
 from busi_tune.results.write import write_results
-from tests.results.conftest import write_kfold_run
+from tests.results.conftest import read_kfold, write_kfold_run
 
 
 @pytest.fixture
 def run(tmp_path: Path, images: ImageSet) -> KfoldRun:
     models = ("unet", "report_cnn", "smp_unet")
     return read_kfold(write_kfold_run(tmp_path / "run", images, models, num_folds=2))
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
 
 
 def diamonds(figure: Figure) -> list[tuple[float, bool]]:

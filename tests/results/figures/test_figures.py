@@ -14,8 +14,8 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.results.figures import comparisons, curves
 from busi_tune.results.figures.overlays import NUM_DETAILED, choose_detailed, choose_sheet
 from busi_tune.results.figures.style import SERIES, TRAIN, VALIDATION, house_style, save_figure
-from busi_tune.results.read import KfoldRun, SearchRun, read_run
 from busi_tune.results.write import console_rows, write_results
+from tests.results.conftest import read_kfold, read_search
 
 KFOLD_VECTOR = {
     "curves-unet", "curves-report_cnn", "folds", "models", "differences", "sizes",
@@ -30,18 +30,6 @@ SEARCH_VECTOR = {"history", "leaders", "curves-best"}
 
 def names(folder: Path, ending: str) -> set[str]:
     return {path.stem for path in (folder / "figures").glob(f"*.{ending}")}
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
-
-
-def read_search(folder: Path) -> SearchRun:
-    run = read_run(folder)
-    assert isinstance(run, SearchRun)
-    return run
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -10,13 +10,7 @@ from busi_tune.results.figures.galleries import (
     choose_disagreements,
     write_galleries,
 )
-from busi_tune.results.read import KfoldRun, read_run
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
+from tests.results.conftest import read_kfold
 
 
 def make_rows(dice: list[float], **columns: object) -> pd.DataFrame:

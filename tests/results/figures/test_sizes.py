@@ -7,14 +7,7 @@ import pytest
 from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
 from busi_tune.results.figures.sizes import plot_sizes, size_table
-from busi_tune.results.read import KfoldRun, read_run
-from tests.results.conftest import make_images, write_kfold_run
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
+from tests.results.conftest import make_images, read_kfold, write_kfold_run
 
 
 def test_area_is_the_share_of_the_image_that_the_true_mask_covers(

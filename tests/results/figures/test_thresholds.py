@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 
 from busi_tune import run_directory
 from busi_tune.results.figures.thresholds import plot_thresholds, read_thresholds, write_thresholds
-from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.read import KfoldRun
 from busi_tune.settings import override
+from tests.results.conftest import read_kfold
 
 STEPS = [step / 20 for step in range(1, 20)]
 
@@ -29,12 +30,6 @@ def run(kfold_run: Path) -> KfoldRun:
         kfold_run / run_directory.FOLDS, index=False
     )
     return read_kfold(kfold_run)
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
 
 
 def curve(axes: Axes, line: str) -> list[float]:

@@ -74,7 +74,7 @@ def test_grouped_folds_do_not_leak_and_naive_ones_do(
     splits, naive = draw(images), draw(replace(images, groups=images.names))
     save_splits(tmp_path / "splits.json", splits, images)
     with caplog.at_level("INFO", logger="busi_tune"):
-        audit_folds(splits, naive, images, config, tmp_path)
+        audit_folds(splits, lambda: naive, images, config, tmp_path)
     assert [text for text in describe_audit(tmp_path) if text not in caplog.text] == []
     table = audit_table(tmp_path).set_index("folds")
     assert table.loc["naive", "related"] > 0
@@ -85,5 +85,5 @@ def test_grouped_folds_do_not_leak_and_naive_ones_do(
         groups == "none"
     )
     written = (tmp_path / "audit.csv").stat().st_mtime_ns
-    audit_folds(splits, naive, images, config, tmp_path)
+    audit_folds(splits, lambda: naive, images, config, tmp_path)
     assert (tmp_path / "audit.csv").stat().st_mtime_ns == written

@@ -15,7 +15,8 @@ from busi_tune.results.pages.conventions import (
     score,
     write_conventions,
 )
-from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.read import KfoldRun
+from tests.results.conftest import read_kfold
 
 
 def make_rows() -> pd.DataFrame:
@@ -72,8 +73,7 @@ def add_counts(run_dir: Path, *endings: str) -> KfoldRun:
     for ending in endings:
         table = pd.concat([table, table[list(COUNTS)].add_suffix(ending)], axis=1)
     table.to_csv(run_dir / "images.csv", index=False)
-    run = read_run(run_dir)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(run_dir)
     return run
 
 
@@ -125,8 +125,7 @@ def test_the_page_shows_every_rule_and_says_what_was_taken(kfold_run: Path) -> N
 
 
 def test_rules_without_counts_are_named_not_shown(kfold_run: Path) -> None:
-    run = read_run(kfold_run)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(kfold_run)
     write_conventions(run)
     page = (kfold_run / "tables" / "conventions.md").read_text()
     left_out = next(line for line in page.splitlines() if line.startswith("Left out"))
@@ -137,8 +136,7 @@ def test_rules_without_counts_are_named_not_shown(kfold_run: Path) -> None:
 def test_without_normal_images_there_is_no_rule_for_them(kfold_run: Path) -> None:
     table = pd.read_csv(kfold_run / "images.csv")
     table[table["tp"] + table["fn"] > 0].to_csv(kfold_run / "images.csv", index=False)
-    run = read_run(kfold_run)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(kfold_run)
     assert set(conventions_table(run)["images"]) == {"tumour"}
     write_conventions(run)
     page = (kfold_run / "tables" / "conventions.md").read_text()

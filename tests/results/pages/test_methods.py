@@ -8,8 +8,8 @@ import pytest
 from busi_tune import run_directory
 from busi_tune.kfold_models import NESTED
 from busi_tune.results.pages.methods import write_methods
-from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.settings import override, to_yaml
+from tests.results.conftest import read_kfold
 
 PROMISE = "Training and test are disjoint by groups of near-duplicates, not by patients"
 
@@ -22,12 +22,6 @@ def change(folder: Path, settings: dict[str, Any]) -> None:
 def change_folds(folder: Path, **columns: Any) -> None:
     folds = pd.read_csv(folder / run_directory.FOLDS)
     folds.assign(**columns).to_csv(folder / run_directory.FOLDS, index=False)
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
 
 
 def methods(folder: Path) -> str:

@@ -18,8 +18,9 @@ from busi_tune.results.pages.nested import (
     winners_table,
     write_nested,
 )
-from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.read import KfoldRun
 from busi_tune.settings import override, to_yaml
+from tests.results.conftest import read_kfold
 
 SEARCH = {"search.space": {"optimizer.lr": [0.1, 0.2], "model.architecture": ["unet"]}}
 # tp, fp, fn at training size: Dice 1, 0.5 and, both empty, 1; then 0, 0.8 and 0.
@@ -62,8 +63,7 @@ def write_run(folder: Path, monitor: str = "val_dice") -> KfoldRun:
         for trial in (0, 1)
     ]  # fmt: skip
     pd.DataFrame(trials).to_csv(folder / run_directory.NESTED_TRIALS, index=False)
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(folder)
     return run
 
 

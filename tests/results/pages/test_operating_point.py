@@ -6,14 +6,8 @@ import pytest
 
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
 from busi_tune.results.pages.operating_point import operating_point_table, write_operating_point
-from busi_tune.results.read import KfoldRun, read_run
 from busi_tune.statistics.intervals import summarise
-
-
-def read_kfold(run_dir: Path) -> KfoldRun:
-    run = read_run(run_dir)
-    assert isinstance(run, KfoldRun)
-    return run
+from tests.results.conftest import read_kfold
 
 
 @pytest.fixture

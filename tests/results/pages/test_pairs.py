@@ -10,9 +10,10 @@ from busi_tune import run_directory
 from busi_tune.results.pages.conclusions import CAVEAT, RULE, describe_leaders
 from busi_tune.results.pages.kfold_tables import models_table
 from busi_tune.results.pages.pairs import COLUMNS, pairs_table, write_pairs
-from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.read import KfoldRun
 from busi_tune.statistics.paired import corrected_t
 from busi_tune.statistics.power import repeats_needed
+from tests.results.conftest import read_kfold
 from tests.results.pages.made_up_run import NUM_IMAGES, build_run, only_row
 
 
@@ -170,8 +171,7 @@ def test_models_without_a_score_in_common_are_not_compared(tmp_path: Path) -> No
 def test_page_states_rule_protocol_and_conclusions_and_is_the_same_twice(kfold_run: Path) -> None:
     images = pd.read_csv(kfold_run / run_directory.IMAGES)
     images.assign(nsd=images["dice"], hd95=10.0).to_csv(kfold_run / run_directory.IMAGES)
-    run = read_run(kfold_run)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(kfold_run)
     models = models_table(run)
     write_pairs(run, models)
     files = {path.name: path.read_bytes() for path in (kfold_run / "tables").iterdir()}
@@ -195,8 +195,7 @@ def test_page_states_rule_protocol_and_conclusions_and_is_the_same_twice(kfold_r
 def test_a_chosen_models_name_and_p_values_are_marked(kfold_run: Path) -> None:
     folds = pd.read_csv(kfold_run / run_directory.FOLDS)
     folds.assign(chosen_here=folds["model"] == "unet").to_csv(kfold_run / run_directory.FOLDS)
-    run = read_run(kfold_run)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(kfold_run)
     write_pairs(run, models_table(run))
     page = (kfold_run / "tables/pairs.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| unet")]

@@ -17,8 +17,9 @@ from busi_tune.results.pages.subgroups import (
     subgroups_table,
     write_subgroups,
 )
-from busi_tune.results.read import KfoldRun, read_run
+from busi_tune.results.read import KfoldRun
 from busi_tune.statistics.intervals import summarise
+from tests.results.conftest import read_kfold
 
 SIZE, IRREGULARITY = TRAITS
 
@@ -103,8 +104,7 @@ def test_false_lesions_have_wilsons_interval_on_the_number_of_images() -> None:
 
 
 def test_both_pages_agree_on_false_lesions(kfold_run: Path) -> None:
-    run = read_run(kfold_run)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(kfold_run)
     subgroups, models = subgroups_table(run), models_table(run)
     columns = ["num_images", "false_lesion_mean", "false_lesion_low", "false_lesion_high"]
     normal = subgroups[(subgroups["kind"] == "images") & (subgroups["name"] == "normal")]
@@ -146,8 +146,7 @@ def test_few_lesions_have_no_quartiles_and_older_runs_no_irregularity() -> None:
 def test_page_states_protocol_and_limits_and_is_the_same_twice(kfold_run: Path) -> None:
     images = pd.read_csv(kfold_run / run_directory.IMAGES)
     images.assign(nsd=images["dice"], hd95=10.0).to_csv(kfold_run / run_directory.IMAGES)
-    run = read_run(kfold_run)
-    assert isinstance(run, KfoldRun)
+    run = read_kfold(kfold_run)
     write_subgroups(run)
     files = {path.name: path.read_bytes() for path in (kfold_run / "tables").iterdir()}
     write_subgroups(run)

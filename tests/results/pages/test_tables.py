@@ -26,20 +26,9 @@ from busi_tune.results.pages.tables import (
     to_markdown,
     write_page,
 )
-from busi_tune.results.read import KfoldRun, SearchRun, read_run
+from busi_tune.results.read import read_run
 from busi_tune.settings import override, to_yaml
-
-
-def read_kfold(folder: Path) -> KfoldRun:
-    run = read_run(folder)
-    assert isinstance(run, KfoldRun)
-    return run
-
-
-def read_search(folder: Path) -> SearchRun:
-    run = read_run(folder)
-    assert isinstance(run, SearchRun)
-    return run
+from tests.results.conftest import read_kfold, read_search
 
 
 def test_models_table_is_over_test_images_of_all_folds(kfold_run: Path) -> None:
