@@ -110,6 +110,9 @@ class TrainingConfig:
 
     epochs: int = 50
     """Largest number of passes over the training part."""
+    max_seconds: float = 0.0
+    """Wall-clock time that a training may take: after every epoch the number of epochs is set to
+    what fits, and the schedule with it, so results then depend on the machine's speed. 0: off."""
     batch_size: int = 8
     """Images per optimiser step over all workers, before accumulation."""
     accumulate: int = 1
@@ -154,17 +157,49 @@ class SearchConfig:
 
     num_trials: int = 40
     """Trials in all."""
+    budget: str = ""
+    """Wall-clock time over all starts after which no trial is started and running ones end with
+    their epoch: 2h, 90m, 45s, 1h30m. Refits come after it. Empty: no limit."""
+    target: float | None = None
+    """Value of the first objective at which no further trial is started."""
     space: dict[str, Any] = field(default_factory=default_space)
     """What is searched: a dotted field and its range {low, high, log, step}, its choices (a list)
     or a constant; {when: {field: [values]}} makes it conditional."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """How settings are proposed."""
-    pruner: Literal["halving", "median", "none"] = "halving"
+    start: list[str] = field(default_factory=lambda: ["report"])
+    """Configurations to try first: YAML files, and report for those of the report's models that
+    lie in the space and whose weights are at hand."""
+    objectives: list[str] = field(default_factory=lambda: ["monitor"])
+    """What is optimised: monitor (training.monitor) and, as further objectives, parameters or
+    milliseconds (per image, forward pass). Several give a Pareto front and need pruner none."""
+    sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
+    """How settings are proposed: TPE (multivariate, grouped, constant liar), a Gaussian process,
+    NSGA-II or at random."""
+    pruner: Literal["halving", "hyperband", "median", "none"] = "halving"
     """How trials are stopped early."""
+    rung_unit: Literal["epochs", "seconds"] = "epochs"
+    """In what rungs are counted; seconds of training compare cheap and dear models fairly."""
     min_epochs: int = 3
-    """Epochs before any trial is stopped; the first rung of halving."""
+    """Epochs before any trial is stopped; the first rung where rungs count epochs."""
+    min_seconds: float = 30.0
+    """The first rung where rungs count seconds."""
     reduction_factor: int = 3
     """Halving keeps the best 1 / factor at each rung."""
+    inner_folds: int = 1
+    """Folds of the development part that a trial trains on one by one; its value is their mean.
+    After each, a trial that is unlikely to win is stopped. 1: a single validation part."""
+    race_level: float = 0.05
+    """Level of the one-sided paired t-test, over groups of images, by which a trial loses against
+    the best so far after an inner fold. It only saves time and is no inference."""
+    refit: int = 3
+    """The best configurations that are trained again with fresh seeds; the winner is the best of
+    them. 0: the best trial wins, and the closed test part is not looked at."""
+    refit_seeds: int = 3
+    """Fresh seeds, each with a validation part of its own, for each refitted configuration."""
+    baselines: list[str] = field(default_factory=list)
+    """Configurations refitted beside the winner and compared with it once on the closed test part:
+    YAML files, and report for the report's models whose weights are at hand."""
+    trackers: list[str] = field(default_factory=list)
+    """Where epochs and trials are logged besides: tensorboard, mlflow (the extra trackers)."""
 
 
 @dataclass

@@ -94,7 +94,7 @@ def compile_space(space: Mapping[str, Any]) -> list[Dimension]:
     return ordered
 
 
-def sample(space: list[Dimension], trial: Trial) -> dict[str, Any]:
+def sample(space: Sequence[Dimension], trial: Trial) -> dict[str, Any]:
     """Draw one configuration: dotted names to values; a setting whose condition fails is absent."""
     values: dict[str, Any] = {}
     for dimension in space:

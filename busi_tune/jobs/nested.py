@@ -27,7 +27,10 @@ from busi_tune.plan import FollowedPlan, Plan, Training
 from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space
 from busi_tune.settings import override
-from busi_tune.study import StudyPlan, best_trial, open_study, trials_table
+from busi_tune.study.objectives import best_trial
+from busi_tune.study.storage import open_study
+from busi_tune.study.tables import trials_table
+from busi_tune.study.trials import StudyPlan
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +68,9 @@ class FoldSearch:
         trials = StudyPlan(self.study, config, self.space, self.place_trial, after_trial)
         return FollowedPlan(trials, self.place_winner, after_winner)
 
-    def place_trial(self, number: int, settings: Mapping[str, Any]) -> Training:
+    def place_trial(self, number: int, settings: Mapping[str, Any]) -> list[Training]:
         """Make the training of a trial."""
-        return place_training(
+        training = place_training(
             f"trial {number} {fold_label(self.name)}",
             {"trial": number},
             override(self.config, settings),
@@ -76,6 +79,7 @@ class FoldSearch:
             self.images,
             self.run_dir,
         )
+        return [training]
 
     def winner(self) -> optuna.trial.FrozenTrial | None:
         """The best trial, once all have ended; None before, or where none was completed."""

@@ -26,7 +26,10 @@ from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space, sample
 from busi_tune.settings import check_config, override, to_yaml
-from busi_tune.study import StudyPlan, best_trial, export_trials, open_study
+from busi_tune.study.objectives import best_trial
+from busi_tune.study.storage import open_study
+from busi_tune.study.tables import export_trials
+from busi_tune.study.trials import StudyPlan
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +58,8 @@ def run_search(options: Options) -> int:
         # The test part stays closed: no trial is given it.
         development = {SPLIT: replace(splits[SPLIT], test=splits[SPLIT].test[:0])}
 
-        def place(number: int, settings: Mapping[str, Any]) -> Training:
-            return place_training(
+        def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
+            training = place_training(
                 f"trial {number}",
                 {"trial": number},
                 override(config, settings),
@@ -65,6 +68,7 @@ def run_search(options: Options) -> int:
                 images,
                 run_dir,
             )
+            return [training]
 
         plan = StudyPlan(study, config, space, place, lambda: export_trials(study, space, run_dir))
         run_on_cluster(plan, config.search.num_trials, images, development, config)
@@ -122,9 +126,10 @@ def write_best(
 def write_run(study: optuna.Study, place: Any, images: ImageSet, run_dir: Path) -> None:
     """Gather what the trials left, and write tables and figures."""
     trainings = [
-        place(trial.number, trial.user_attrs["settings"])
+        training
         for trial in study.get_trials(deepcopy=False)
         if "settings" in trial.user_attrs
+        for training in place(trial.number, trial.user_attrs["settings"])
     ]
     gather_epochs(run_dir, trainings)
     gather_images(run_dir, trainings)

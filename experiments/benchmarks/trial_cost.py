@@ -35,7 +35,8 @@ from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import Training
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
-from busi_tune.study import StudyPlan, open_study
+from busi_tune.study.storage import open_study
+from busi_tune.study.trials import StudyPlan
 
 EPOCHS = 3
 SPACE = {"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}}
@@ -66,10 +67,10 @@ def time_search(folder: Path, num_trials: int) -> float:
     nothing = np.arange(0)
     ends: list[float] = []
 
-    def place(number: int, settings: Mapping[str, Any]) -> Training:
+    def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
         identity = {"trial": number, "key": str(number)}
         resolved = override(config, settings)
-        return Training(f"trial {number}", identity, resolved, "none", folder / str(number))
+        return [Training(f"trial {number}", identity, resolved, "none", folder / str(number))]
 
     with open_study(folder / "study.db", config) as study, Progress("val_dice", num_trials) as bar:
         space = compile_space(SPACE)

@@ -10,7 +10,10 @@ from busi_tune.config import Config
 from busi_tune.plan import Outcome, Training
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
-from busi_tune.study import StudyPlan, best_trial, open_study, trials_table
+from busi_tune.study.objectives import best_trial
+from busi_tune.study.storage import open_study
+from busi_tune.study.tables import trials_table
+from busi_tune.study.trials import StudyPlan
 
 SPACE = compile_space({"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}})
 Curve = Callable[[Training, int], float]
@@ -23,10 +26,10 @@ def make_config(**search: Any) -> Config:
 
 
 def make_plan(study: optuna.Study, config: Config, folder: Path) -> StudyPlan:
-    def place(number: int, settings: Mapping[str, Any]) -> Training:
+    def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
         resolved = override(config, settings)
         identity = {"trial": number, "key": f"key{number}"}
-        return Training(f"trial {number}", identity, resolved, "search", folder / f"key{number}")
+        return [Training(f"trial {number}", identity, resolved, "search", folder / f"key{number}")]
 
     return StudyPlan(study, config, SPACE, place)
 

@@ -1,0 +1,69 @@
+"""When a search asks for no more trials: their number, wall clock, or a value that is enough."""
+
+import re
+import time
+from collections.abc import Callable
+
+import optuna
+
+from busi_tune.config import Config
+from busi_tune.study.objectives import best_trial, sign_of
+
+_SPENT = "seconds"
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def read_duration(text: str) -> float | None:
+    """Read `2h`, `90m`, `45s` or `1h30m` as seconds; None for an empty text.
+
+    Raises:
+        ValueError: another text, or no time at all.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    seconds = 0.0
+    if found:
+        seconds = sum(
+            float(number or 0) * unit
+            for number, unit in zip(found.groups(), _UNITS.values(), strict=True)
+        )
+    if seconds <= 0:
+        raise ValueError(f"search.budget is a time such as 2h, 90m, 45s or 1h30m, not {text!r}")
+    return seconds
+
+
+class Limits:
+    """The limits of a search beside the number of its trials."""
+
+    def __init__(
+        self, study: optuna.Study, config: Config, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin to count the time of this start; that of earlier ones is in the study."""
+        self._study = study
+        self._budget = read_duration(config.search.budget)
+        self._target = config.search.target
+        self._clock = clock
+        self._began = clock()
+        self._spent_before = float(study.user_attrs.get(_SPENT, 0.0))
+
+    def spent(self) -> float:
+        """Seconds over all starts."""
+        return self._spent_before + self._clock() - self._began
+
+    def note(self) -> None:
+        """Write the time down, so that it outlives this process."""
+        self._study.set_user_attr(_SPENT, self.spent())
+
+    def is_over_time(self) -> bool:
+        """Whether the wall clock has run out, also for trials that are running."""
+        return self._budget is not None and self.spent() >= self._budget
+
+    def is_reached(self) -> bool:
+        """Whether no further trial is to be asked."""
+        return self.is_over_time() or self._has_target()
+
+    def _has_target(self) -> bool:
+        best = best_trial(self._study) if self._target is not None else None
+        sign = sign_of(self._study)
+        return best is not None and sign * best.values[0] >= sign * float(self._target or 0.0)

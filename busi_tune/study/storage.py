@@ -1,0 +1,47 @@
+"""The study's file."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+
+from busi_tune.config import Config
+from busi_tune.study.objectives import directions
+from busi_tune.study.pruners import build_pruner
+
+STUDY_NAME = "busi_tune"
+
+
+@contextlib.contextmanager
+def open_study(path: Path, config: Config) -> Iterator[optuna.Study]:
+    """Open or make the study of a run in WAL mode, which survives the death of its writer.
+
+    On leaving, the write-ahead log is folded into the file, so that one file holds the study.
+    """
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
+    storage.engine.dispose()
+    sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
+    try:
+        yield optuna.create_study(
+            storage=storage,
+            study_name=STUDY_NAME,
+            directions=directions(config),
+            load_if_exists=True,
+            pruner=build_pruner(config),
+        )
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _use_write_ahead_log(connection: Any, record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
