@@ -110,23 +110,26 @@ class ListPlan:
 
 
 class FollowedPlan:
-    """A plan and the training that its end leads to: a search and then its winner."""
+    """A plan and the trainings that its end leads to: a search and then its best ones."""
 
     def __init__(
         self,
         first: Plan,
-        follow: Callable[[], Training | None],
+        follow: Callable[[], Sequence[Training]],
         after_end: Callable[[], None] = lambda: None,
+        num_following: int = 1,
     ) -> None:
         """Take up the plan where it is.
 
         Args:
             first: the plan to end before.
-            follow: gives the training that follows, once the plan is at its end; None for none.
-            after_end: called when that training has ended.
+            follow: gives the trainings that follow, once the plan is at its end.
+            after_end: called when one of those has ended.
+            num_following: how many at most will follow.
         """
         self._first = first
         self._follow = follow
+        self._num_following = num_following
         self._after_end = after_end
         self._second: ListPlan | None = None
         self._go_on()
@@ -136,11 +139,14 @@ class FollowedPlan:
         return self._first if self._second is None else self._second
 
     def num_open(self) -> int:
-        """Trainings not ended yet, that which follows included."""
-        return self._first.num_open() + 1 if self._second is None else self._second.num_open()
+        """Trainings not ended yet, those that follow included."""
+        if self._second is None:
+            return self._first.num_open() + self._num_following
+        return self._second.num_open()
 
     def next_training(self) -> Training | None:
-        """The next training of the plan, or the one that follows."""
+        """The next training of the plan, or of those that follow."""
+        self._go_on()  # a plan may also end by the clock
         return self._current.next_training()
 
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
@@ -148,14 +154,13 @@ class FollowedPlan:
         return self._current.on_epoch(training, metrics)
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
-        """Pass on an end, and see whether it is time for the training that follows."""
+        """Pass on an end, and see whether it is time for the trainings that follow."""
         self._current.on_end(training, outcome)
         self._go_on()
 
     def _go_on(self) -> None:
         if self._second is None and self._first.num_open() == 0:
-            training = self._follow()
-            self._second = ListPlan([training] if training else [], self._after_end)
+            self._second = ListPlan(self._follow(), self._after_end)
 
 
 class JoinedPlan:

@@ -88,15 +88,15 @@ def list_plan(folder: Path, names: str) -> ListPlan:
 
 PLANS: dict[str, Callable[[Path], Plan]] = {
     "list": lambda folder: list_plan(folder, "abc"),
-    "followed": lambda folder: FollowedPlan(list_plan(folder, "ab"), lambda: place(folder, "c")),
+    "followed": lambda folder: FollowedPlan(list_plan(folder, "ab"), lambda: [place(folder, "c")]),
     "followed, nothing first": lambda folder: FollowedPlan(
-        list_plan(folder, ""), lambda: place(folder, "c")
+        list_plan(folder, ""), lambda: [place(folder, "c")]
     ),
     "joined": lambda folder: JoinedPlan([list_plan(folder, "ab"), list_plan(folder, "c")]),
     "joined, followed": lambda folder: JoinedPlan(
         [
-            FollowedPlan(list_plan(folder, "ab"), lambda: place(folder, "c")),
-            FollowedPlan(list_plan(folder, "de"), lambda: place(folder, "f")),
+            FollowedPlan(list_plan(folder, "ab"), lambda: [place(folder, "c")]),
+            FollowedPlan(list_plan(folder, "de"), lambda: [place(folder, "f")]),
             list_plan(folder, "gh"),
         ]
     ),
@@ -119,7 +119,7 @@ def test_what_follows_waits_for_all_before_it_and_others_fill_its_slot(tmp_path:
     # c follows a and b: with two slots, g starts while b is still running.
     plan = JoinedPlan(
         [
-            FollowedPlan(list_plan(tmp_path, "ab"), lambda: place(tmp_path, "c")),
+            FollowedPlan(list_plan(tmp_path, "ab"), lambda: [place(tmp_path, "c")]),
             list_plan(tmp_path, "gh"),
         ]
     )
@@ -127,7 +127,7 @@ def test_what_follows_waits_for_all_before_it_and_others_fill_its_slot(tmp_path:
 
 
 def test_a_plan_that_leads_to_nothing_ends_with_its_first_part(tmp_path: Path) -> None:
-    plan = FollowedPlan(list_plan(tmp_path, "a"), lambda: None)
+    plan = FollowedPlan(list_plan(tmp_path, "a"), lambda: [])
     assert plan.num_open() == 2
     assert drive(plan, slots=2) == ["a"]
 
@@ -135,7 +135,7 @@ def test_a_plan_that_leads_to_nothing_ends_with_its_first_part(tmp_path: Path) -
 def test_what_follows_is_not_run_again(tmp_path: Path) -> None:
     winner = place(tmp_path, "c")
     finish(winner)
-    assert FollowedPlan(list_plan(tmp_path, ""), lambda: winner).num_open() == 0
+    assert FollowedPlan(list_plan(tmp_path, ""), lambda: [winner]).num_open() == 0
 
 
 def test_plans_whose_trainings_share_a_name_or_a_folder_each_hear_of_their_own(

@@ -87,6 +87,48 @@ def make_folds(
     return splits
 
 
+def redraw_validation(
+    split: Split, labels: Sequence[str], groups: Sequence[str], seed: int
+) -> Split:
+    """Draw another validation part from the images that train or validate; the test part stays.
+
+    Args:
+        split: The split to redraw.
+        labels: Class of each image of the set.
+        groups: Group of each image.
+        seed: Seed of the draw.
+    """
+    development = np.union1d(split.train, split.validation)
+    validation = _draw_tenth(development, labels, groups, seed)
+    return Split(np.setdiff1d(development, validation), validation, split.test)
+
+
+def make_inner_folds(
+    split: Split, labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int
+) -> list[Split]:
+    """Part the images that train or validate into folds, each of which validates once.
+
+    Args:
+        split: The split around the folds; its test part stays.
+        labels: Class of each image of the set.
+        groups: Group of each image.
+        num_folds: Number of folds.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: There are too few groups.
+    """
+    development = np.union1d(split.train, split.validation)
+    parts = _draw_parts(development, labels, groups, num_folds, seed)
+    if len(parts) < num_folds:
+        num_groups = len({groups[index] for index in development})
+        raise ValueError(
+            f"search.inner_folds {num_folds} leaves folds without images: the development part has "
+            f"{len(development)} images in {num_groups} groups; use fewer"
+        )
+    return [Split(np.setdiff1d(development, part), part, split.test) for part in parts]
+
+
 def _check_num_folds(labels: Sequence[str], groups: Sequence[str], num_folds: int) -> None:
     if num_folds < 2:
         raise ValueError(f"kfold.num_folds must be at least 2, got {num_folds}")

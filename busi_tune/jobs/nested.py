@@ -66,7 +66,7 @@ class FoldSearch:
         seed = derive_seed("search", self.config.seed, repeat, fold) % 2**31
         config = override(self.config, {"seed": seed})
         trials = StudyPlan(self.study, config, self.space, self.place_trial, after_trial)
-        return FollowedPlan(trials, self.place_winner, after_winner)
+        return FollowedPlan(trials, self._place_winners, after_winner)
 
     def place_trial(self, number: int, settings: Mapping[str, Any]) -> list[Training]:
         """Make the training of a trial."""
@@ -94,6 +94,10 @@ class FoldSearch:
             return None
         config = override(self.config, winner.user_attrs["settings"])
         return place_fold(NESTED, config, self.name, self.split, self.images, self.run_dir)
+
+    def _place_winners(self) -> list[Training]:
+        winner = self.place_winner()
+        return [winner] if winner else []
 
     def trials(self) -> pd.DataFrame:
         """Return a row per trial; `chosen` marks the winner."""

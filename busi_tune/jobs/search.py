@@ -1,18 +1,18 @@
 """The search: trials over one development part, and the best of them."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, SOME_FAILED, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.splits import Split, make_holdout
+from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
     load_run_images,
     open_run,
@@ -21,7 +21,8 @@ from busi_tune.jobs.common import (
     write_tables_and_figures,
 )
 from busi_tune.jobs.dry_run import Part, show_plan
-from busi_tune.plan import Training
+from busi_tune.jobs.refit import Refits, refit_splits, without_test
+from busi_tune.plan import FollowedPlan, Training, read_outcome
 from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space, sample
@@ -29,7 +30,7 @@ from busi_tune.settings import check_config, override, to_yaml
 from busi_tune.study.objectives import best_trial
 from busi_tune.study.storage import open_study
 from busi_tune.study.tables import export_trials
-from busi_tune.study.trials import StudyPlan
+from busi_tune.study.trials import Place, StudyPlan
 
 logger = logging.getLogger(__name__)
 
@@ -37,45 +38,84 @@ SPLIT = "search"
 
 
 def run_search(options: Options) -> int:
-    """Try configurations until all trials are done and write the best."""
+    """Try configurations until all trials are done, train the best again and name the winner."""
     config, run_dir = options.config, options.run_dir
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = compile_space(config.search.space)
     samples = check_space(space, config)
     images = load_run_images(options, "search")
-
-    def make_splits() -> dict[str, Split]:
-        return {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
-
     if options.dry_run:
-        trials = Part(samples, config.search.num_trials)
-        show_plan([trials], images, make_splits()[SPLIT])
+        part = Part(samples, config.search.num_trials)
+        show_plan([part], images, make_splits(images, config)[SPLIT])
         return DONE
     with (
-        open_run("search", options, images, make_splits) as splits,
+        open_run("search", options, images, lambda: make_splits(images, config)) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
     ):
-        # The test part stays closed: no trial is given it.
-        development = {SPLIT: replace(splits[SPLIT], test=splits[SPLIT].test[:0])}
+        trial_splits, refitted = _part_splits(splits, config)
+        refits = Refits(study, config, {}, refitted, images, run_dir)
 
         def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
-            training = place_training(
-                f"trial {number}",
-                {"trial": number},
-                override(config, settings),
-                SPLIT,
-                development[SPLIT],
-                images,
-                run_dir,
-            )
-            return [training]
+            own = override(config, settings)
+            return place_trial(number, own, trial_splits, images, run_dir)
 
-        plan = StudyPlan(study, config, space, place, lambda: export_trials(study, space, run_dir))
-        run_on_cluster(plan, config.search.num_trials, images, development, config)
-        export_trials(study, space, run_dir)
-        write_best(study, config, development[SPLIT], images, run_dir)
-        write_run(study, place, images, run_dir)
-        return report_end(study, run_dir)
+        def follow() -> list[Training]:
+            best = best_trial(study)
+            if best is not None:
+                chosen = override(config, best.user_attrs["settings"])
+                write_best(chosen, splits[SPLIT], images, run_dir)
+            return refits.place()
+
+        def export() -> None:
+            export_trials(study, space, run_dir)
+
+        trials = StudyPlan(study, config, space, place, export)
+        plan = FollowedPlan(trials, follow, refits.export, refits.number)
+        earlier = place_ended(study, place)
+        development = {name: without_test(split) for name, split in splits.items()}
+        run_on_cluster(plan, images, development, config, earlier, trials.limits.seconds_left())
+        export()
+        close_search(refits, config, splits[SPLIT], images, run_dir)
+        write_run(place_ended(study, place), images, run_dir)
+        return report_end(study, refits, run_dir)
+
+
+def make_splits(images: ImageSet, config: Config) -> dict[str, Split]:
+    """Draw the hold-out split, its inner folds and the validation parts of the refits.
+
+    All have the same test part, which stays closed while anything is trained or chosen.
+    """
+    whole = make_holdout(images.labels, images.groups, config.seed)
+    splits = {SPLIT: whole} | refit_splits(whole, images, config)
+    if config.search.inner_folds > 1:
+        folds = make_inner_folds(
+            whole, images.labels, images.groups, config.search.inner_folds, config.seed
+        )
+        splits |= {f"{SPLIT}/fold-{fold}": split for fold, split in enumerate(folds)}
+    return splits
+
+
+def _part_splits(
+    splits: Mapping[str, Split], config: Config
+) -> tuple[dict[str, Split], dict[str, Split]]:
+    """Part the splits of the trials from those of the refits."""
+    refitted = {name: split for name, split in splits.items() if name.startswith("refit-")}
+    folds = {name: split for name, split in splits.items() if name.startswith(f"{SPLIT}/")}
+    return folds or {SPLIT: splits[SPLIT]}, refitted
+
+
+def place_trial(
+    number: int, config: Config, splits: Mapping[str, Split], images: ImageSet, run_dir: Path
+) -> list[Training]:
+    """Make the trainings of a trial: one, or one per inner fold."""
+    trainings = []
+    for fold, (name, split) in enumerate(splits.items()):
+        alone = len(splits) == 1
+        label = f"trial {number}" + ("" if alone else f" fold {fold}")
+        identity = {"trial": number} | ({} if alone else {"fold": fold})
+        parts = without_test(split)
+        trainings.append(place_training(label, identity, config, name, parts, images, run_dir))
+    return trainings
 
 
 def check_space(
@@ -110,40 +150,64 @@ def check_space(
     return examples
 
 
-def write_best(
-    study: optuna.Study, config: Config, split: Split, images: ImageSet, run_dir: Path
+def close_search(
+    refits: Refits, config: Config, split: Split, images: ImageSet, run_dir: Path
 ) -> None:
-    """Write best.yaml: the best trial's configuration and the images on which it was chosen."""
-    winner = best_trial(study)
-    if winner is None:
+    """Name the winner of the refits, write best.yaml and look at the closed test part."""
+    if not refits.place():
         return
-    settings = winner.user_attrs["settings"]
+    refits.export()
+    winner = refits.winner()
+    if winner is not None:
+        write_best(winner.config, split, images, run_dir)
+        logger.info("scoring %s on the closed test part", winner.name)
+        refits.open_test_part(winner)
+    refits.gather_images()
+
+
+def write_best(config: Config, split: Split, images: ImageSet, run_dir: Path) -> None:
+    """Write best.yaml: a configuration and the images on which it was chosen."""
     seen = sorted(images.names[index] for index in (*split.train, *split.validation))
-    best = override(config, {**settings, "data.chosen_on": seen})
+    best = override(config, {"data.chosen_on": seen})
     write_atomic(run_dir / run_directory.BEST, to_yaml(best))
 
 
-def write_run(study: optuna.Study, place: Any, images: ImageSet, run_dir: Path) -> None:
-    """Gather what the trials left, and write tables and figures."""
-    trainings = [
+def place_ended(study: optuna.Study, place: Place) -> list[Training]:
+    """Make the trainings of the trials that have ended."""
+    return [
         training
         for trial in study.get_trials(deepcopy=False)
-        if "settings" in trial.user_attrs
+        if trial.state.is_finished() and "settings" in trial.user_attrs
         for training in place(trial.number, trial.user_attrs["settings"])
     ]
+
+
+def write_run(trainings: Sequence[Training], images: ImageSet, run_dir: Path) -> None:
+    """Gather what the trials left, and write tables and figures."""
     gather_epochs(run_dir, trainings)
     gather_images(run_dir, trainings)
     write_tables_and_figures(run_dir, images)
 
 
-def report_end(study: optuna.Study, run_dir: Path) -> int:
-    """Say which trial won and how many failed."""
-    trials = study.get_trials(deepcopy=False)
-    failed = [trial for trial in trials if trial.state == optuna.trial.TrialState.FAIL]
-    for trial in failed:
-        logger.error("trial %d failed: %s", trial.number, trial.user_attrs.get("reason"))
-    best = best_trial(study)
+def report_end(study: optuna.Study, refits: Refits, run_dir: Path) -> int:
+    """Say which configuration won and which trainings failed."""
+    failures = {
+        f"trial {trial.number}": trial.user_attrs.get("reason")
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    }
+    for training in refits.place():
+        outcome = read_outcome(training.folder)
+        if outcome.failed:
+            failures[training.name] = outcome.reason
+    for name, reason in failures.items():
+        logger.error("%s failed: %s", name, reason)
+    best, winner = best_trial(study), refits.winner()
     if best is not None:
-        logger.info("best: trial %d, %.4f, %s", best.number, best.value, best.params)
+        logger.info(
+            "best in the search: trial %d, %.4f, %s", best.number, best.values[0], best.params
+        )
+    if winner is not None:
+        logger.info("winner after refits: %s", winner.name)
+    if (run_dir / run_directory.BEST).exists():
         logger.info("its configuration: %s", run_dir / run_directory.BEST)
-    return SOME_FAILED if failed else DONE
+    return SOME_FAILED if failures else DONE

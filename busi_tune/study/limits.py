@@ -51,13 +51,21 @@ class Limits:
         """Seconds over all starts."""
         return self._spent_before + self._clock() - self._began
 
+    def seconds_left(self) -> float | None:
+        """Seconds of the budget that are left; None without one."""
+        return None if self._budget is None else max(0.0, self._budget - self.spent())
+
     def note(self) -> None:
         """Write the time down, so that it outlives this process."""
         self._study.set_user_attr(_SPENT, self.spent())
 
     def is_over_time(self) -> bool:
         """Whether the wall clock has run out, also for trials that are running."""
-        return self._budget is not None and self.spent() >= self._budget
+        if self._budget is None or self.spent() < self._budget:
+            return False
+        if self._study.user_attrs.get(_SPENT, 0.0) < self._budget:
+            self.note()  # a later start must not ask on
+        return True
 
     def is_reached(self) -> bool:
         """Whether no further trial is to be asked."""

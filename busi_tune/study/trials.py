@@ -64,7 +64,7 @@ class StudyPlan:
         self._space = space
         self._place = place
         self._after_end = after_end
-        self._limits = Limits(study, config)
+        self.limits = Limits(study, config)
         if _STARTS not in study.user_attrs:
             study.set_user_attr(_STARTS, [dict(start) for start in starts])
         self._starts: list[dict[str, Any]] = study.user_attrs[_STARTS]
@@ -76,7 +76,7 @@ class StudyPlan:
 
     def num_open(self) -> int:
         """Trainings not ended yet, all inner folds counted."""
-        to_ask = 0 if self._limits.is_reached() else self._search.num_trials - self._asked
+        to_ask = 0 if self.limits.is_reached() else self._search.num_trials - self._asked
         under_way = sum(len(run.trainings) - len(run.results) for run in self._runs.values())
         return under_way + (len(self._interrupted) + max(0, to_ask)) * self._search.inner_folds
 
@@ -89,7 +89,7 @@ class StudyPlan:
             self._set_sampler(frozen.number)
             trial = optuna.trial.Trial(self.study, frozen._trial_id)
             return self._start(trial, set(frozen.intermediate_values))
-        if self._asked < self._search.num_trials and not self._limits.is_reached():
+        if self._asked < self._search.num_trials and not self.limits.is_reached():
             self._set_sampler(self._asked)
             self._asked += 1
             return self._start(self.study.ask(), set())
@@ -120,7 +120,7 @@ class StudyPlan:
             run.known_steps.add(step)
         if metrics["epoch"] >= training.config.training.epochs:
             return False
-        return self._limits.is_over_time() or (first and run.trial.should_prune())
+        return self.limits.is_over_time() or (first and run.trial.should_prune())
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Tell the study, or let the trial go on with its next inner fold."""
@@ -144,13 +144,13 @@ class StudyPlan:
             self.study.tell(run.trial, state=TrialState.PRUNED)
         else:
             self.study.tell(run.trial, values)
-        self._limits.note()
+        self.limits.note()
         self._after_end()
 
     def _reason_to_stop(self, run: _Run, outcome: Outcome) -> str:
         """Why a trial that its training did not end goes no further."""
         more = len(run.results) < len(run.trainings)
-        if self._limits.is_over_time() and (more or outcome.status == "pruned"):
+        if self.limits.is_over_time() and (more or outcome.status == "pruned"):
             return OVER_TIME
         if outcome.failed or outcome.status == "pruned" or not more:
             return ""
