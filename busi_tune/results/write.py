@@ -67,11 +67,13 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         report_protocol,
         search_tables,
         subgroups,
+        winner,
     )
     from busi_tune.results.read import SearchRun
 
     if isinstance(run, SearchRun):
         search_tables.write_search_tables(run)
+        winner.write_winner(run)
         curves.write_search_curves(run)
         return
     models = kfold_tables.write_kfold_tables(run)
@@ -116,8 +118,14 @@ def console_rows(run_dir: Path) -> list[dict[str, str]]:
 
 
 def console_lines(run_dir: Path) -> list[str]:
-    """Return what may be said of a run's models, a sentence a line; nothing of a search."""
+    """Return what may be said of a run's models or of a search's winner, a sentence a line."""
     from busi_tune.results import closing
+    from busi_tune.results.pages import winner
+    from busi_tune.results.read import SearchRun, read_run
+
+    run = read_run(run_dir)
+    if isinstance(run, SearchRun):
+        return winner.closing_lines(run)
 
     if not (run_dir / run_directory.TABLES / "models.csv").exists():
         return []

@@ -57,6 +57,55 @@ def summarise(
     return [Summary(len(table), *map(float, column)) for column in columns]
 
 
+def summarise_trainings(
+    values: npt.ArrayLike,
+    trainings: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Summary]:
+    """Summarise models that were trained several times and tested on the same images.
+
+    The interval covers both images and trainings: whole groups are drawn with replacement, the same
+    for all models, and so are each model's trainings, by themselves. Few trainings make it
+    somewhat too narrow.
+
+    Args:
+        values: (N, T), a row per image and a column per training.
+        trainings: (T,), the model of each column.
+        groups: (N,) names.
+        num_resamples: bootstrap samples behind the intervals.
+        seed: seed of the resampling.
+
+    Returns:
+        For each model its mean over images and trainings, and for each pair `first - second`, in
+        the order of the columns, the mean difference; `sd` is that over images.
+    """
+    table, names = np.asarray(values, dtype=np.float64), np.asarray(trainings)
+    means = bootstrap_means(table, groups, num_resamples=num_resamples, seed=seed)
+    generator = np.random.default_rng([seed, 1])
+    models = list(dict.fromkeys(names.tolist()))
+    drawn, by_image = {}, {}
+    for model in models:
+        columns = np.flatnonzero(names == model)
+        picks = generator.choice(columns, size=(num_resamples, len(columns)))
+        drawn[model] = np.take_along_axis(means, picks, axis=1).mean(axis=1)
+        by_image[model] = table[:, columns].mean(axis=1)
+    for position, first in enumerate(models):
+        for second in models[position + 1 :]:
+            drawn[f"{first} - {second}"] = drawn[first] - drawn[second]
+            by_image[f"{first} - {second}"] = by_image[first] - by_image[second]
+    return {name: _summary(by_image[name], samples) for name, samples in drawn.items()}
+
+
+def _summary(by_image: Floats, samples: Floats) -> Summary:
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    sd = by_image.std(ddof=1) if len(by_image) > 1 else np.nan
+    return Summary(len(by_image), float(by_image.mean()), float(sd), float(low), float(high))
+
+
 def bootstrap_means(
     values: Floats, groups: npt.ArrayLike | None = None, *, num_resamples: int, seed: int
 ) -> Floats:
