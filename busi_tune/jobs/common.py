@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,9 +124,22 @@ def place_training(
 
 
 def run_on_cluster(
-    plan: Plan, num_trainings: int, images: ImageSet, splits: Mapping[str, Split], config: Config
+    plan: Plan,
+    images: ImageSet,
+    splits: Mapping[str, Split],
+    config: Config,
+    earlier: Sequence[Training] = (),
+    seconds_left: float | None = None,
 ) -> None:
     """Run a plan's open trainings with their progress on the terminal.
+
+    Args:
+        plan: what to train.
+        images: the images of all trainings.
+        splits: the splits by name.
+        config: of the run.
+        earlier: trainings of the run, of which those that an earlier start has ended are counted.
+        seconds_left: of the run's budget; None where it has none.
 
     Raises:
         ClusterError: the cluster cannot run them, or was lost.
@@ -134,10 +147,10 @@ def run_on_cluster(
     from busi_tune.orchestration.progress import Progress
     from busi_tune.orchestration.tuning import run_plan
 
-    monitor, resources = config.training.monitor, config.resources
+    resources = config.resources
     if config.training.device == "cuda" and resources.gpus_per_worker is None:
         resources = replace(resources, gpus_per_worker=1.0)
-    with Progress(monitor, num_trainings, num_trainings - plan.num_open()) as progress:
+    with Progress(config, plan.num_open, earlier, seconds_left) as progress:
         run_plan(plan, images, splits, resources, progress, shared=config.storage)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")

@@ -25,6 +25,7 @@ from busi_tune.jobs.nested import (
     open_searches,
     report_failures,
 )
+from busi_tune.jobs.search import place_ended
 from busi_tune.kfold_models import resolve_models
 from busi_tune.plan import JoinedPlan, ListPlan, Training
 from busi_tune.results.gather import Reader, gather_run, warn_of_older
@@ -62,9 +63,11 @@ def run_kfold(options: Options) -> int:
 
         nested = [each.plan(export, gather) for each in searches]
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
-        total = sum(part.num_trainings for part in plan_parts(models, search, len(splits)))
+        earlier = [
+            training for each in searches for training in place_ended(each.study, each.place_trial)
+        ]
         inner = {each.inner_name: each.inner_split for each in searches}
-        run_on_cluster(plan, total, images, splits | inner, config)
+        run_on_cluster(plan, images, splits | inner, config, earlier + placed())
         export()
         code = finish_run(placed(), images, run_dir)
         return SOME_FAILED if report_failures(searches) else code

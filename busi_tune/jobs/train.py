@@ -48,7 +48,7 @@ def run_train(options: Options) -> int:
             name, identity, config, SPLIT, splits[SPLIT], images, options.run_dir
         )
         if config.resources.num_workers > 1:
-            run_on_cluster(ListPlan([training]), 1, images, splits, config)
+            run_on_cluster(ListPlan([training]), images, splits, config)
         elif read_outcome(training.folder).failed:
             train_here(training, images, splits[SPLIT])
         return finish_run([training], images, options.run_dir)

@@ -72,11 +72,12 @@ def time_search(folder: Path, num_trials: int) -> float:
         resolved = override(config, settings)
         return [Training(f"trial {number}", identity, resolved, "none", folder / str(number))]
 
-    with open_study(folder / "study.db", config) as study, Progress("val_dice", num_trials) as bar:
+    with open_study(folder / "study.db", config) as study:
         space = compile_space(SPACE)
         plan = StudyPlan(study, config, space, place, lambda: ends.append(time.monotonic()))
         splits = {"none": Split(nothing, nothing, nothing)}
-        run_plan(plan, images, splits, ResourcesConfig(max_concurrent=2), bar, fit)
+        with Progress(config, plan.num_open) as bar:
+            run_plan(plan, images, splits, ResourcesConfig(max_concurrent=2), bar, fit)
     return (ends[-1] - ends[1]) / (len(ends) - 2)
 
 
