@@ -187,10 +187,11 @@ def _summarise_test(test: pd.DataFrame, winner: str) -> dict[str, Summary]:
     if not len(test):
         return {}
     wide = test.pivot_table(index=["image", "group"], columns=["model", "refit"], values="dice")
-    columns: list[tuple[str, int]] = list(wide.columns)
-    ordered = sorted(columns, key=lambda column: (column[0] != winner, *column))
+    wide = wide.sort_index(axis=1)
+    models = wide.columns.get_level_values("model")
+    order = np.argsort(models != winner, kind="stable")
     groups = wide.index.get_level_values("group")
-    return summarise_trainings(wide[ordered], [model for model, _ in ordered], groups)
+    return summarise_trainings(wide.to_numpy()[:, order], models[order], groups)
 
 
 def _refits_caption(refitted: Refitted) -> str:

@@ -1,0 +1,104 @@
+"""Pruners on studies written by hand: trials are curves of (step, value)."""
+
+from collections.abc import Sequence
+
+import optuna
+import pytest
+
+from busi_tune.config import Config
+from busi_tune.settings import override
+from busi_tune.study.pruners import HalvingPruner, HyperbandPruner, build_pruner, step_of
+
+Curve = Sequence[tuple[int, float]]
+
+
+def make_study(curves: Sequence[Curve], direction: str = "maximize") -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    for curve in curves:
+        trial = study.ask()
+        for step, value in curve:
+            trial.report(value, step)
+    return study
+
+
+def is_pruned(pruner: optuna.pruners.BasePruner, study: optuna.Study, number: int) -> bool:
+    return pruner.prune(study, study.get_trials(deepcopy=False)[number])
+
+
+def test_a_rung_in_seconds_is_reached_by_the_first_report_beyond_it() -> None:
+    # The rung lies at 30 s: the dear model comes to it at 40 s, the cheap one at 31 s.
+    cheap = [(11_000, 0.2), (21_000, 0.3), (31_000, 0.4), (41_000, 0.9)]
+    dear = [(40_000, 0.35)]
+    study = make_study([cheap, dear])
+    assert is_pruned(HalvingPruner(30_000, 2), study, 1)
+    # What the cheap one did after the rung is not held against the dear one.
+    study = make_study([cheap, [(40_000, 0.5)]])
+    assert not is_pruned(HalvingPruner(30_000, 2), study, 1)
+
+
+def test_between_rungs_every_trial_goes_on() -> None:
+    good = [(10, 0.9), (20, 0.9), (30, 0.9)]
+    study = make_study([good, [(10, 0.9), (20, 0.1)]])
+    assert not is_pruned(HalvingPruner(10, 3), study, 1)
+    study = make_study([good, [(10, 0.1), (20, 0.1), (30, 0.1)]])
+    assert is_pruned(HalvingPruner(10, 3), study, 1)
+
+
+def test_a_report_that_passes_two_rungs_is_judged_at_the_higher() -> None:
+    passes_both = [(95, 0.5)]
+    slow_starter = [(10, 0.1), (30, 0.2), (90, 0.6)]
+    study = make_study([slow_starter, passes_both])
+    assert is_pruned(HalvingPruner(10, 3), study, 1)
+    study = make_study([[(10, 0.9), (30, 0.9)], passes_both])
+    assert not is_pruned(HalvingPruner(10, 3), study, 1)
+
+
+@pytest.mark.parametrize(("direction", "pruned"), [("maximize", True), ("minimize", False)])
+def test_direction_decides_what_is_better(direction: str, pruned: bool) -> None:
+    study = make_study([[(3, 0.9)], [(3, 0.1)]], direction)
+    assert is_pruned(HalvingPruner(3, 2), study, 1) is pruned
+
+
+def test_hyperband_has_brackets_that_begin_later_and_compares_within_them() -> None:
+    pruner = HyperbandPruner(1, 27, 3)
+    study = make_study([[(1, 1 - number / 100)] for number in range(60)])
+    trials = study.get_trials(deepcopy=False)
+    brackets = [pruner._bracket(trial) for trial in trials]
+    assert set(brackets) == {0, 1, 2, 3}
+    assert brackets.count(0) > brackets.count(2)
+    pruned = {number for number in range(60) if is_pruned(pruner, study, number)}
+    # At step 1 only the first bracket decides, and of it the best third stays.
+    first = [number for number in range(60) if brackets[number] == 0]
+    assert pruned == set(first[len(first) // 3 :])
+
+
+def test_hyperband_gives_a_trial_the_same_bracket_in_every_process() -> None:
+    study = make_study([[(1, 0.5)] for _ in range(20)])
+    first, again = (
+        [HyperbandPruner(1, 27, 3)._bracket(trial) for trial in study.get_trials(deepcopy=False)]
+        for _ in range(2)
+    )
+    assert first == again
+
+
+def test_hyperband_without_room_for_rungs_is_halving() -> None:
+    study = make_study([[(3, 0.9)], [(3, 0.1)]])
+    assert is_pruned(HyperbandPruner(3, 3, 3), study, 1)
+
+
+@pytest.mark.parametrize("unit", ["epochs", "seconds"])
+@pytest.mark.parametrize("name", ["halving", "hyperband", "none"])
+def test_every_pruner_is_built_for_both_units_and_stops_the_worse(name: str, unit: str) -> None:
+    settings = {"search.pruner": name, "search.rung_unit": unit, "search.min_epochs": 2}
+    settings |= {"search.min_seconds": 2.0, "training.max_seconds": 4.0, "training.epochs": 4}
+    pruner = build_pruner(override(Config(), settings))
+    steps = [step_of({"epoch": epoch, "seconds": 1.0 * epoch}, unit) for epoch in (1, 2, 3, 4)]
+    good = [(step, 0.9) for step in steps]
+    study = make_study([good] * 6 + [[(step, 0.1) for step in steps[:2]]])
+    assert is_pruned(pruner, study, 6) is (name != "none")
+
+
+def test_steps_are_epochs_or_milliseconds() -> None:
+    metrics = {"epoch": 3.0, "seconds": 12.3456}
+    assert step_of(metrics, "epochs") == 3
+    assert step_of(metrics, "seconds") == 12346
