@@ -29,7 +29,8 @@ def _leaves(values: Mapping[str, Any], owner: Any, prefix: str = "") -> Iterable
             yield prefix + name, value
 
 
-FIELDS = frozenset(flatten(Config()))
+_DEFAULTS = flatten(Config())
+FIELDS = frozenset(_DEFAULTS)
 
 _CHOICES = {
     f"{section.name}.{name}": get_args(hint)
@@ -139,15 +140,27 @@ def check_config(config: Config) -> None:
     Raises:
         ValueError: all broken rules, a line each.
     """
-    defaults = flatten(Config())
     broken = [
         f"{name} needs a value"
         for name, value in flatten(config).items()
-        if value is None and defaults[name] is not None
+        if value is None and _DEFAULTS[name] is not None
     ]
     broken = broken or [rule for rule, holds in _rules(config) if not holds]
     if broken:
         raise ValueError("\n".join(broken))
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Refuse a value that no training could run with, whatever the other settings are.
+
+    Raises:
+        ValueError: the rule that it breaks.
+    """
+    broken = [
+        rule for rule, holds in _rules_of_one_setting({**_DEFAULTS, name: value}) if not holds
+    ]
+    if broken:
+        raise ValueError(broken[0])
 
 
 _AT_LEAST = {
