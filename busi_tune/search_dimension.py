@@ -190,8 +190,8 @@ def _read_range(
     return Dimension(name, low=low, high=high, log=log, step=step, when=when)
 
 
-def _read_step(name: str, step: Any, low: float, high: float, where: str) -> float:
-    step = float(_convert(name, step, f"{where}: step"))
+def _read_step(name: str, entry: Any, low: float, high: float, where: str) -> float:
+    step = float(_convert(name, entry, f"{where}: step"))
     if not step > 0:
         raise ValueError(f"{where}: step must be above 0, not {step:g}")
     if not _is_multiple(high - low, step):
