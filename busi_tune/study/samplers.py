@@ -38,7 +38,9 @@ def _build(search: SearchConfig, seed: int) -> optuna.samplers.BaseSampler:
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if search.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=NUM_RANDOM)
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=NUM_RANDOM, warn_independent_sampling=False
+        )
     if search.sampler == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=2 * NUM_RANDOM)
     return optuna.samplers.TPESampler(

@@ -127,7 +127,8 @@ class StudyPlan:
         run = self._runs[training.identity["trial"]]
         run.results.append(outcome.result)
         reason = self._reason_to_stop(run, outcome)
-        if not reason and outcome.status != "pruned" and len(run.results) < len(run.trainings):
+        ended = outcome.failed or outcome.status == "pruned" or bool(reason)
+        if not ended and len(run.results) < len(run.trainings):
             self._waiting.append(run.trainings[len(run.results)])
             return
         del self._runs[run.trial.number]
