@@ -124,6 +124,8 @@ def training_key(config: Config, data_hash: str, parts: Mapping[str, list[str]])
         parts: names of the images of train, validation and test.
     """
     settings: dict[str, Any] = {name: asdict(getattr(config, name)) for name in _TRAINING_SECTIONS}
+    if not config.training.max_seconds:
+        del settings["training"]["max_seconds"]  # keys of trainings without it stay what they were
     settings |= {
         "image_size": config.data.image_size,
         "seed": config.seed,
@@ -168,6 +170,7 @@ _AT_LEAST = {
     "data.phantom_images": 20,
     "model.base_width": 1,
     "training.epochs": 1,
+    "training.max_seconds": 0,
     "training.batch_size": 1,
     "training.accumulate": 1,
     "training.evaluation_batch_size": 1,

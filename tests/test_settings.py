@@ -109,10 +109,15 @@ def test_the_key_depends_on_what_decides_the_result_and_on_nothing_else() -> Non
 
     for same in ({"search.num_trials": 3}, {"resources.max_concurrent": 1}, {"data.root": "x"}):
         assert key_with(same) == key
-    for other in ({"seed": 1}, {"optimizer.lr": 0.1}, {"resources.num_workers": 2}):
+    for other in ({"seed": 1}, {"optimizer.lr": 0.1}, {"training.max_seconds": 9}):
         assert key_with(other) != key
     assert training_key(Config(), "other", PARTS) != key
     assert training_key(Config(), "hash", PARTS | {"validation": ["d"]}) != key
+    assert key_with({"resources.num_workers": 2}) != key
+
+
+def test_keys_are_those_of_earlier_versions_where_newer_settings_are_off() -> None:
+    assert training_key(Config(), "hash", PARTS) == "221fd6a3f741bbc1"
 
 
 def test_every_field_has_a_docstring_for_its_help() -> None:

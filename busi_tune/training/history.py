@@ -5,6 +5,8 @@ All of it is computed from the rows, which are in the checkpoint, so nothing els
 
 from collections.abc import Sequence
 
+from busi_tune.config import TrainingConfig
+
 Row = dict[str, float]
 
 
@@ -19,6 +21,17 @@ def best_epoch(rows: Sequence[Row], monitor: str) -> int:
 def is_exhausted(rows: Sequence[Row], monitor: str, patience: int) -> bool:
     """Tell whether the monitor has not become better for `patience` epochs; never where it is 0."""
     return patience > 0 and len(rows) - best_epoch(rows, monitor) >= patience
+
+
+def planned_epochs(rows: Sequence[Row], training: TrainingConfig) -> int:
+    """Return the number of epochs that fit into `max_seconds` at the mean pace so far.
+
+    The first epoch is never in question, and what has been run stays planned.
+    """
+    if not rows or not training.max_seconds:
+        return training.epochs
+    fitting = int(training.max_seconds * len(rows) / rows[-1]["seconds"])
+    return max(len(rows), min(training.epochs, fitting))
 
 
 def is_converged(rows: Sequence[Row], monitor: str, patience: int) -> bool:

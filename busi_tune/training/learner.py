@@ -37,7 +37,7 @@ class Learner:
     @property
     def lr(self) -> float:
         """Learning rate of the next step, of the group with the largest."""
-        return max(float(lr) for lr in self.schedule.get_last_lr())
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def step(self) -> None:
         """Move the weights along the gradients, summed over the ranks, and forget these."""

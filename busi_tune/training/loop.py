@@ -20,8 +20,9 @@ from busi_tune.run_directory import write_atomic, write_json
 from busi_tune.settings import training_key
 from busi_tune.training.checkpoint import load_checkpoint, save_checkpoint
 from busi_tune.training.epoch import train_epoch, validate
-from busi_tune.training.history import Row, best_epoch, is_exhausted
+from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
 from busi_tune.training.learner import build_learner
+from busi_tune.training.optimizers import stretch_schedule
 from busi_tune.training.ranks import agree, choose_device, rank
 from busi_tune.training.result import (
     FitResult,
@@ -53,6 +54,11 @@ def fit(
     checkpoint is continued to exactly the bits of an uninterrupted run (on a CPU at equal thread
     count). The test part is only looked at after the last epoch.
 
+    With `training.max_seconds` the number of epochs, and the learning rate's schedule with it, is
+    fitted after each epoch to the time that is left, so the result depends on the machine's speed
+    and on what else it does. All starts count, so does the time before the first epoch; the
+    evaluation at the end comes on top.
+
     Where `torch.distributed` is initialised, this is one rank of several. Each global batch of
     `training.batch_size` is dealt to the ranks; gradients, losses and counts are summed, and rank
     0 alone writes. A network without batch statistics and dropout then gets one process's
@@ -67,8 +73,8 @@ def fit(
         folder: the training's own folder; rank 0 alone needs to see it.
         on_epoch_end: called on every rank with the epoch's row of epochs.csv once its checkpoint
             is written, and on a new start once more with the last such row. Rank 0's True ends
-            the training as pruned, without an evaluation; so does a file `stop` that lies in the
-            folder at the start.
+            the training as pruned, without an evaluation, unless that epoch was the last anyway;
+            so does a file `stop` that lies in the folder at the start.
 
     Raises:
         ValueError: the split or the folder's checkpoint does not fit, or a checkpoint is damaged.
@@ -149,17 +155,26 @@ class _Training:
     def _run_epochs(self) -> Status:
         training = self.config.training
         stop = (self.folder / run_directory.STOP).exists()
+        planned = self._plan()
         stop = agree((bool(self.rows) and self._report()) or stop)
-        while not stop:
+        while True:
             if is_exhausted(self.rows, training.monitor, training.patience):
                 return "early_stopped"
-            if len(self.rows) >= training.epochs:
+            if len(self.rows) >= planned:
                 return "finished"
+            if stop:
+                return "pruned"
             self.rows.append(self._run_epoch(len(self.rows) + 1))
+            planned = self._plan()
             if rank() == 0:
                 self._save()
             stop = agree(self._report())
-        return "pruned"
+
+    def _plan(self) -> int:
+        """Return the number of epochs of the whole training, and fit the schedule to it."""
+        planned = agree(planned_epochs(self.rows, self.config.training))
+        stretch_schedule(self.learner.schedule, planned)
+        return planned
 
     def _run_epoch(self, epoch: int) -> Row:
         config, learner, parts = self.config, self.learner, self.split

@@ -1,6 +1,7 @@
 """Optimisers with a learning rate of the encoder's own, and learning rates over the steps."""
 
 import math
+from dataclasses import dataclass
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -57,16 +58,43 @@ def build_schedule(
             f"{config.warmup_epochs}"
         )
 
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        if config.schedule == "constant":
-            return 1.0
-        progress = (step - warmup_steps) / (total_steps - warmup_steps)
-        # A step beyond the last must not climb again.
-        return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return LambdaLR(optimizer, _Course(config.schedule, warmup_steps, steps_per_epoch, epochs))
 
-    return LambdaLR(optimizer, factor)
+
+def stretch_schedule(schedule: LambdaLR, epochs: int) -> None:
+    """Change the length of the whole training, from the next step on; the warm-up stays.
+
+    Args:
+        schedule: from `build_schedule`.
+        epochs: the new length, in epochs, of which some may be over.
+    """
+    groups = zip(
+        schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+    )
+    for group, peak, course in groups:
+        assert isinstance(course, _Course)
+        course.epochs = epochs
+        group["lr"] = peak * course(schedule.last_epoch)
+
+
+@dataclass
+class _Course:
+    """The learning rate over the steps, as a share of its peak."""
+
+    schedule: str
+    warmup_steps: int
+    steps_per_epoch: int
+    epochs: int
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return 1.0
+        falling = self.epochs * self.steps_per_epoch - self.warmup_steps
+        # A step beyond the last must not climb again.
+        progress = min((step - self.warmup_steps) / falling, 1.0) if falling > 0 else 1.0
+        return (1 + math.cos(math.pi * progress)) / 2
 
 
 def _parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:

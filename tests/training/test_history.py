@@ -1,6 +1,14 @@
 import pytest
 
-from busi_tune.training.history import Row, best_epoch, is_converged, is_exhausted, mean_rate
+from busi_tune.config import TrainingConfig
+from busi_tune.training.history import (
+    Row,
+    best_epoch,
+    is_converged,
+    is_exhausted,
+    mean_rate,
+    planned_epochs,
+)
 
 
 def rows(*values: float, monitor: str = "val_dice") -> list[Row]:
@@ -52,3 +60,26 @@ def test_a_training_that_patience_ended_has_converged() -> None:
 def test_mean_rate_weighs_epochs_by_their_time() -> None:
     fast, slow = {"images_per_second": 30.0}, {"images_per_second": 10.0}
     assert mean_rate([fast, slow]) == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "max_seconds", "planned"),
+    [
+        ([], 10, 20),
+        ([2.0], 10, 5),
+        # Slower than at first, then faster: the mean decides.
+        ([2.0, 6.0], 10, 3),
+        ([2.0, 6.0, 6.3], 10, 4),
+        # Whole epochs only, and never fewer than there are.
+        ([3.0], 11.9, 3),
+        ([15.0], 10, 1),
+        ([4.0, 12.0], 10, 2),
+        ([0.1], 10, 20),
+        ([100.0], 0, 20),
+    ],
+)
+def test_the_plan_is_what_fits_into_the_time_at_the_pace_so_far(
+    ends: list[float], max_seconds: float, planned: int
+) -> None:
+    training = TrainingConfig(epochs=20, max_seconds=max_seconds)
+    assert planned_epochs([{"seconds": end} for end in ends], training) == planned

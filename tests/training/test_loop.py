@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,48 @@ def test_asked_to_stop_a_training_ends_pruned_and_unevaluated(tmp_path: Path) ->
     assert not (tmp_path / "images.csv").exists()
     assert not (tmp_path / "last.ckpt").exists()
     assert fit(make_config(), make_images(), SPLIT, tmp_path) == result
+
+
+def test_asked_to_stop_after_its_last_epoch_a_training_is_finished(tmp_path: Path) -> None:
+    result = fit(make_config(), make_images(), SPLIT, tmp_path, Recorder(tmp_path, stop_at=4))
+    assert (result.status, result.epochs) == ("finished", 4)
+
+
+class Clock:
+    """Stands in for the module `time` of the loop: an epoch takes as long as it is told."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now, self.seconds = 0.0, list(seconds)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def train_epoch(self, *arguments: Any) -> dict[str, float]:
+        self.now += self.seconds.pop(0)
+        return train_epoch(*arguments)
+
+
+@pytest.mark.parametrize("break_at", [0, 2])
+def test_a_training_ends_when_its_time_is_over_and_its_schedule_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, break_at: int
+) -> None:
+    """Resumed or not: the second epoch is slow, after it 3 fit, and after the third 4."""
+    clock = Clock(2, 8, 2, 2, 2, 2)
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "train_epoch", clock.train_epoch)
+    config = make_config(training__epochs=50, training__max_seconds=16)
+    recorder = Recorder(tmp_path, break_at=break_at)
+    if break_at:
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, make_images(), SPLIT, tmp_path, recorder)
+        recorder.break_at = 0
+    result = fit(config, make_images(), SPLIT, tmp_path, recorder)
+    assert (result.status, result.epochs, result.seconds) == ("finished", 4, 14)
+    epochs = pd.read_csv(tmp_path / "epochs.csv")
+    assert list(epochs["seconds"]) == [2, 10, 12, 14]
+    # Two steps an epoch, one of them warm-up: the third epoch begins after 3 of 5 steps down.
+    assert epochs["lr"][2] == pytest.approx(0.01 * (1 + math.cos(math.pi * 3 / 5)) / 2)
+    assert recorder.states[-1]["learner"]["optimizer"]["param_groups"][0]["lr"] == 0
 
 
 def test_a_stop_file_ends_a_training_before_its_first_epoch(tmp_path: Path) -> None:

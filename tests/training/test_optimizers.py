@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
 from busi_tune.config import OptimizerConfig
-from busi_tune.training.optimizers import build_optimizer, build_schedule
+from busi_tune.training.optimizers import build_optimizer, build_schedule, stretch_schedule
 
 
 class EncoderDecoder(nn.Module):
@@ -141,6 +141,38 @@ def test_a_restored_schedule_goes_on_where_it_was() -> None:
     restored_optimizer.load_state_dict(optimizer.state_dict())
     restored.load_state_dict(schedule.state_dict())
     assert advance(restored_optimizer, restored) == advance(optimizer, schedule)
+
+
+@pytest.mark.parametrize(("first", "then"), [(10, 3), (3, 10)])
+def test_a_schedule_of_another_length_is_that_of_a_training_of_this_length(
+    first: int, then: int
+) -> None:
+    config = OptimizerConfig(schedule="cosine", warmup_epochs=0.5, encoder_lr_factor=0.1)
+    model = EncoderDecoder()
+    optimizer = build_optimizer(model, config)
+    schedule = build_schedule(optimizer, config, 4, first)
+    rates = []
+    for step in range(4 * then):
+        if step == 4:
+            stretch_schedule(schedule, then)
+        rates.append(find_group(optimizer, model.decoder.weight)["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[4:] == record_rates(config, 4, then)[4:]
+    assert find_group(optimizer, model.encoder[0].weight)["lr"] == pytest.approx(
+        0.1 * find_group(optimizer, model.decoder.weight)["lr"], abs=1e-12
+    )
+
+
+def test_a_training_cut_down_to_its_warm_up_ends_at_zero() -> None:
+    config = OptimizerConfig(schedule="cosine", warmup_epochs=2.0)
+    optimizer = build_optimizer(nn.Linear(1, 1), config)
+    schedule = build_schedule(optimizer, config, 2, 9)
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    stretch_schedule(schedule, 2)
+    assert optimizer.param_groups[0]["lr"] == 0.0
 
 
 def test_a_warm_up_as_long_as_the_training_is_refused() -> None:
