@@ -1,101 +1,159 @@
 """The plan of a run, measured on a few training steps; nothing is started or written."""
 
 import os
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
-from busi_tune.jobs.console import open_console
-
-STEPS = 3
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a model's training takes on this machine."""
-
-    num_parameters: int
-    images_per_second: float
-
-    def seconds(self, config: Config, split: Split) -> float:
-        """Estimate a full training; an evaluated image costs a third of a trained one."""
-        images = len(split.train) + len(split.validation) / 3
-        return config.training.epochs * images / self.images_per_second
+from busi_tune.jobs.console import open_console, print_lines
+from busi_tune.jobs.forecast import Forecast, Part, forecast
+from busi_tune.jobs.measure import STEPS, Cost, measure
+from busi_tune.search_space import Dimension
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of a run's trainings."""
+def show_space(space: Sequence[Dimension]) -> None:
+    """Print what a search tries, a row per setting."""
+    table = Table("setting", "range or choices", "only where")
+    for dimension in space:
+        conditions = [f"{name}: {_join(values)}" for name, values in dimension.when]
+        table.add_row(dimension.name, _describe(dimension), "\n".join(conditions))
+    open_console().print(table)
 
-    models: Mapping[str, Config]
-    """The configurations to measure, which share the trainings evenly; of a search, samples."""
-    num_trainings: int
 
-
-def show_plan(parts: Sequence[Part], images: ImageSet, split: Split) -> None:
-    """Print parameters, speed and time of each model, and the expected time of the run.
+def show_plan(
+    parts: Sequence[Part], images: ImageSet, split: Split, config: Config, folder: Path
+) -> None:
+    """Print what each model takes and what to expect of the run: time, memory and disk.
 
     Args:
         parts: the trainings of the whole run.
         images: the decoded set.
         split: a split as the trainings will have.
+        config: of the run.
+        folder: where the run would be.
     """
-    table = Table("model", "parameters", "images/s", "s/epoch", "epochs", "time of a training")
-    total = 0.0
+    from busi_tune.orchestration.standings import describe_settings
+
+    table = Table("model", "parameters", "s/epoch", "epochs", "time", "memory")
+    at_a_time, resources = count_slots(config)
+    forecasts, costs, settings = [], [], []
     for part in parts:
-        for name, config in part.models.items():
-            cost = measure(config, images, split)
-            seconds = cost.seconds(config, split)
-            total += seconds * part.num_trainings / len(part.models)
-            table.add_row(
-                name,
-                f"{cost.num_parameters:,}",
-                f"{cost.images_per_second:.1f}",
-                f"{seconds / config.training.epochs:.1f}",
-                str(config.training.epochs),
-                _minutes(seconds),
-            )
-    resources = next(iter(parts[0].models.values())).resources
-    workers = resources.num_workers * resources.cpus_per_worker
-    at_a_time = max(1, int((os.cpu_count() or 1) // workers))
-    num_trainings = sum(part.num_trainings for part in parts)
-    console = open_console()
-    console.print(table)
-    console.print(
-        f"{num_trainings} trainings, {at_a_time} at a time on this machine's CPUs: at most about "
-        f"{_minutes(total / at_a_time)}, less what is stopped early. Measured over "
-        f"{STEPS} steps; nothing was started.",
-        soft_wrap=True,
+        measured = [measure(each, images, split) for each in part.models.values()]
+        for name, cost in zip(part.models, measured, strict=True):
+            table.add_row(*_describe_cost(name, cost))
+            if part.num_trials:
+                settings.append(f"sampled {name}: {describe_settings(cost.config, config)}")
+        forecasts.append(forecast(part, measured, max(1, at_a_time)))
+        costs += measured
+    open_console().print(table)
+    print_lines(
+        [
+            *settings,
+            _describe_slots(at_a_time, resources, config, costs),
+            *_describe_time(parts, forecasts),
+            _describe_disk(forecasts, Path(config.storage or folder)),
+            f"Measured over {STEPS} steps, one model after the other; nothing was started.",
+        ]
     )
 
 
-def measure(config: Config, images: ImageSet, split: Split) -> Cost:
-    """Time a few training steps after a first one, on the threads that a worker will have."""
+def count_slots(config: Config) -> tuple[int, dict[str, float]]:
+    """Return how many trainings fit on this machine at a time, and its CPUs and GPUs."""
     import torch
 
-    from busi_tune.data.batches import DeviceImages
-    from busi_tune.models import num_parameters
-    from busi_tune.training.epoch import train_epoch
-    from busi_tune.training.learner import build_learner
-    from busi_tune.training.ranks import choose_device
+    from busi_tune.orchestration.cluster import workers_on
 
-    torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
-    device = choose_device(config.training.device)
-    learner = build_learner(config, device, steps_per_epoch=STEPS)
-    resident = DeviceImages(images, device)
-    batch = config.training.batch_size * config.training.accumulate
-    train_epoch(learner, resident, split.train[:batch], config, epoch=1)
-    some = split.train[: STEPS * batch]
-    began = time.monotonic()
-    train_epoch(learner, resident, some, config, epoch=2)
-    rate = len(some) / (time.monotonic() - began)
-    return Cost(num_parameters(learner.model), rate)
+    asked = config.resources
+    has = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    gpus = asked.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if has["GPU"] or config.training.device == "cuda" else 0.0
+    fitting = workers_on(has, asked.cpus_per_worker, gpus) // asked.num_workers
+    return min(fitting, asked.max_concurrent or fitting), has
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _describe(dimension: Dimension) -> str:
+    if dimension.choices:
+        return ("always " if dimension.is_constant else "") + _join(dimension.choices)
+    step = f", step {dimension.step:g}" if dimension.step else ""
+    log = ", log" if dimension.log else ""
+    return f"{dimension.low:g} to {dimension.high:g}{log}{step}"
+
+
+def _join(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _describe_cost(name: str, cost: Cost) -> list[str]:
+    epochs = str(cost.config.training.epochs)
+    if cost.seconds < cost.config.training.epochs * cost.epoch_seconds:
+        epochs = f"{cost.seconds / cost.epoch_seconds:.0f} in time"
+    memory = "not measured" if cost.memory is None else format_bytes(cost.memory)
+    seconds = f"{cost.epoch_seconds:.1f}"
+    return [name, f"{cost.num_parameters:,}", seconds, epochs, format_time(cost.seconds), memory]
+
+
+def _describe_slots(
+    at_a_time: int, has: dict[str, float], config: Config, costs: Sequence[Cost]
+) -> str:
+    machine = f"this machine ({has['CPU']:g} CPUs, {has['GPU']:g} GPUs"
+    if config.resources.max_concurrent:
+        machine += f"; resources.max_concurrent {config.resources.max_concurrent}"
+    if not at_a_time:
+        return f"a training does not fit on {machine}): times are for one at a time"
+    line = f"{at_a_time} at a time on {machine})"
+    peaks = [cost.memory for cost in costs]
+    known = [peak for peak in peaks if peak is not None]
+    if known:
+        line += (
+            f", together up to {format_bytes(at_a_time * max(known))} of memory beside the images"
+        )
+    return line
+
+
+def _describe_time(parts: Sequence[Part], forecasts: Sequence[Forecast]) -> list[str]:
+    """Say what is to be trained, and how long each kind takes."""
+    of_trials = sum(each.trial_seconds for each in forecasts)
+    of_trainings = sum(each.training_seconds for each in forecasts)
+    lines = []
+    for part, each in zip(parts, forecasts, strict=True):
+        if part.num_trials:
+            search = next(iter(part.models.values())).search
+            folds = f" of {search.inner_folds} inner folds" if search.inner_folds > 1 else ""
+            budget = f", budget {search.budget}" if search.budget else ""
+            lines.append(
+                f"{part.num_trials} trials{folds}: about {format_time(of_trials)}, "
+                f"{each.trial_share:.0%} of their full length (pruner {search.pruner}{budget})"
+            )
+    number = sum(part.num_trainings for part in parts)
+    if number:
+        what = "trainings after them" if lines else "trainings"
+        lines.append(f"{number} {what}, of full length: about {format_time(of_trainings)}")
+    return [*lines, f"expected time: about {format_time(of_trials + of_trainings)}"]
+
+
+def _describe_disk(forecasts: Sequence[Forecast], folder: Path) -> str:
+    needed = sum(each.disk_bytes for each in forecasts)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    line = (
+        f"disk: about {format_bytes(needed)} of checkpoints; {format_bytes(free)} free in {there}"
+    )
+    return line + (": not enough" if needed > free else "")
+
+
+def format_bytes(number: int) -> str:
+    """Format a size as megabytes or gigabytes."""
+    return f"{number / 1e6:.0f} MB" if number < 1e9 else f"{number / 1e9:.1f} GB"
+
+
+def format_time(seconds: float) -> str:
+    """Format a time in the unit that is read at a glance."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -16,8 +16,9 @@ from busi_tune.jobs.common import (
     open_run,
     run_on_cluster,
 )
-from busi_tune.jobs.dry_run import Part, show_plan
+from busi_tune.jobs.dry_run import show_plan
 from busi_tune.jobs.folds import place_fold, seed_repeat
+from busi_tune.jobs.forecast import Part
 from busi_tune.jobs.nested import (
     NestedSearch,
     check_search,
@@ -39,7 +40,8 @@ def run_kfold(options: Options) -> int:
     images = load_run_images(options, "kfold")
     if options.dry_run:
         folds = make_all_folds(images, config)
-        show_plan(plan_parts(models, search, len(folds)), images, next(iter(folds.values())))
+        parts = plan_parts(models, search, len(folds))
+        show_plan(parts, images, next(iter(folds.values())), config, run_dir)
         return DONE
     with (
         open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
@@ -80,7 +82,8 @@ def plan_parts(
     parts = [Part(models, len(models) * num_folds)] if models else []
     if search:
         examples = {f"searched {name}": config for name, config in search.examples.items()}
-        parts.append(Part(examples, (search.config.search.num_trials + 1) * num_folds))
+        trials = search.config.search.num_trials * num_folds
+        parts.append(Part(examples, num_folds, trials))
     return parts
 
 

@@ -20,7 +20,8 @@ from busi_tune.jobs.common import (
     run_on_cluster,
     write_tables_and_figures,
 )
-from busi_tune.jobs.dry_run import Part, show_plan
+from busi_tune.jobs.dry_run import show_plan, show_space
+from busi_tune.jobs.forecast import Part, num_refits
 from busi_tune.jobs.refit import Refits, refit_splits, without_test
 from busi_tune.plan import FollowedPlan, Training, read_outcome
 from busi_tune.results.gather import gather_epochs, gather_images
@@ -45,8 +46,10 @@ def run_search(options: Options) -> int:
     samples = check_space(space, config)
     images = load_run_images(options, "search")
     if options.dry_run:
-        part = Part(samples, config.search.num_trials)
-        show_plan([part], images, make_splits(images, config)[SPLIT])
+        show_space(space)
+        following = num_refits(config.search, len(config.search.baselines))
+        part = Part(samples, following, config.search.num_trials)
+        show_plan([part], images, make_splits(images, config)[SPLIT], config, run_dir)
         return DONE
     with (
         open_run("search", options, images, lambda: make_splits(images, config)) as splits,

@@ -16,7 +16,8 @@ from busi_tune.jobs.common import (
     place_training,
     run_on_cluster,
 )
-from busi_tune.jobs.dry_run import Part, show_plan
+from busi_tune.jobs.dry_run import show_plan
+from busi_tune.jobs.forecast import Part
 from busi_tune.plan import ListPlan, Training, read_outcome, record_failure
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def run_train(options: Options) -> int:
         return {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
 
     if options.dry_run:
-        show_plan([Part({name: config}, 1)], images, make_splits()[SPLIT])
+        show_plan([Part({name: config}, 1)], images, make_splits()[SPLIT], config, options.run_dir)
         return DONE
     with open_run("train", options, images, make_splits) as splits:
         identity = {

@@ -96,7 +96,7 @@ def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
         gpus = resources.gpus_per_worker
         if gpus is None:
             gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
-        workers = sum(_workers_on(node, resources.cpus_per_worker, gpus) for node in nodes)
+        workers = sum(workers_on(node, resources.cpus_per_worker, gpus) for node in nodes)
         fitting = workers // resources.num_workers
         if fitting:
             break
@@ -118,7 +118,8 @@ def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
     )
 
 
-def _workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
+def workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
+    """Return how many workers of so many CPUs and GPUs fit on a node with these resources."""
     fitting = math.floor(node.get("CPU", 0.0) / cpus + 1e-6)
     if gpus >= 1:
         return min(fitting, math.floor(node.get("GPU", 0.0) / gpus + 1e-6))

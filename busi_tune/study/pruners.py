@@ -104,6 +104,11 @@ class HyperbandPruner(HalvingPruner):
             for s in range(highest + 1)
         ]
 
+    @property
+    def shares(self) -> list[int]:
+        """How many of the trials begin at each rung, in proportion."""
+        return self._shares
+
     def _bracket(self, trial: FrozenTrial) -> int:
         drawn = zlib.crc32(f"bracket {trial.number}".encode()) % sum(self._shares)
         bracket = 0
