@@ -15,17 +15,18 @@ from jsonargparse import ArgumentParser
 
 from busi_tune import run_directory
 from busi_tune.config import Config
-from busi_tune.flags import build_parser, load_models, parse_flags, to_config
+from busi_tune.flags import build_parser, load_models, parse_flags, source_of_setting, to_config
 from busi_tune.kfold_models import load_search, resolve_search
 from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
+from busi_tune.study.starts import REPORT
 
 DONE, SOME_FAILED, BAD_INPUT, CLUSTER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 DEMO = Path(__file__).with_name("demo.yaml")
 
 # What a resumed run may change: how far it goes and on what it runs, never what it computes.
 RESUMABLE = frozenset(
-    {"search.num_trials", "data.root", "data.cache_dir"}
+    {"search.num_trials", "search.budget", "search.target", "data.root", "data.cache_dir"}
     | {name for name in FIELDS if name.startswith("resources.") and name != "resources.num_workers"}
 )
 
@@ -53,6 +54,8 @@ class Options:
     dry_run: bool
     demo: bool
     print_config: bool
+    space_source: str = ""
+    """The file that the search space comes from; empty where it is the defaults'."""
 
 
 def parse(command: Command, arguments: Sequence[str]) -> Options:
@@ -78,7 +81,7 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
     search_source = load_search(config, arguments)
     check_config(config)
     resolve_search(config, search_source)
-    _make_absolute(config)
+    _make_absolute(config, arguments)
     default = Path("runs") / f"{command.name}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = resume or Path(chosen.run_dir or default)
     if not resume and not chosen.dry_run and not chosen.print_config:
@@ -90,6 +93,7 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
         dry_run=chosen.dry_run,
         demo=demo,
         print_config=chosen.print_config,
+        space_source=source_of_setting("search.space", arguments),
     )
 
 
@@ -159,6 +163,7 @@ def _resumed(
     old = to_config(parse_flags(parser, ["--config", str(stored)]))
     new = to_config(parse_flags(parser, ["--config", str(stored), *flags]))
     load_search(new, flags)
+    _make_absolute(new, flags)
     # The winners of nested searches are tested already: one that grew could choose another.
     fixed = {"search.num_trials"} if old.kfold.search else set()
     changed = differences(old, new, ignore=RESUMABLE - fixed)
@@ -175,7 +180,7 @@ def _resumed(
     return new
 
 
-def _make_absolute(config: Config) -> None:
+def _make_absolute(config: Config, flags: Sequence[str]) -> None:
     """Make folders and files independent of where a later --resume is typed."""
     data = config.data
     data.root = data.root and str(Path(data.root).absolute())
@@ -183,3 +188,12 @@ def _make_absolute(config: Config) -> None:
     config.storage = config.storage and str(Path(config.storage).absolute())
     if Path(data.groups).is_file():
         data.groups = str(Path(data.groups).absolute())
+    search = config.search
+    search.start = _locate("search.start", search.start, flags)
+    search.baselines = _locate("search.baselines", search.baselines, flags)
+
+
+def _locate(name: str, words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Make the files of a list absolute; they are relative to the `--config` file that names it."""
+    folder = Path(source_of_setting(name, flags)).parent
+    return [word if word == REPORT else str((folder / word).absolute()) for word in words]

@@ -147,7 +147,7 @@ def default_space() -> dict[str, Any]:
         "model.dropout": {"low": 0.0, "high": 0.5, "when": {"model.architecture": ["report_cnn"]}},
         "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
         "loss.bce": {"low": 0.1, "high": 2.0},
-        "augment.crop_scale": {"low": 0.1, "high": 0.9},
+        "augment.crop_scale": {"low": 0.08, "high": 0.9},
     }
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_setti
 from busi_tune.config import Config
 from busi_tune.settings import (
     FIELDS,
+    LISTS,
     check_config,
     dotted,
     from_dict,
@@ -63,10 +65,11 @@ def parse_flags(parser: ArgumentParser, flags: Sequence[str]) -> Any:
     flags = _spell(flags)
     _refuse_unknown(parser, flags)
     files, others = _take_configs(flags)
-    for file in files:
-        load_settings(Path(file))
+    contents = [yaml.safe_dump(nested(_load_typed(Path(file)))) for file in files]
     try:
-        return parser.parse_args([*(f"--config={file}" for file in files), *others])
+        return parser.parse_args(
+            [*(f"--config={content}" for content in contents), *_spell_lists(others)]
+        )
     except argparse.ArgumentError as error:
         raise ValueError(_one_line(error)) from error
 
@@ -90,33 +93,57 @@ def load_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings: write `section: {{name: value}}` lines")
     try:
-        return dotted(content)
+        return _split_lists(dotted(content))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load_typed(path: Path) -> dict[str, Any]:
+    """Read a YAML file of settings as dotted names, with values of the settings' types."""
+    content = load_settings(path)
+    try:
+        return typed(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
 def load_models(files: Sequence[Path], flags: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read the files to compare, named by the file or, where that is not enough, by its folder.
-
-    A setting that is also given as a flag is the flag's.
-    """
+    """Read the files to compare; a setting that is also given as a flag is the flag's."""
     given = given_settings(flags)
+    return {
+        name: {k: value for k, value in load_settings(file).items() if k not in given}
+        for name, file in zip(name_files(files, "--models"), files, strict=True)
+    }
+
+
+def name_files(files: Sequence[Path], setting: str) -> list[str]:
+    """Name files by their stem or, where that is not enough, by their folder too.
+
+    Raises:
+        ValueError: two files have one name; says the setting that lists them.
+    """
     stems = [file.stem for file in files]
     names = [
         file.stem if stems.count(file.stem) == 1 else f"{file.absolute().parent.name}-{file.stem}"
         for file in files
     ]
     if len(set(names)) < len(names):
-        raise ValueError(f"--models: two files have the same name: {', '.join(map(str, files))}")
-    return {
-        name: {k: value for k, value in load_settings(file).items() if k not in given}
-        for name, file in zip(names, files, strict=True)
-    }
+        raise ValueError(f"{setting}: two files have the same name: {', '.join(map(str, files))}")
+    return names
 
 
 def given_settings(flags: Sequence[str]) -> set[str]:
     """Return the names of the settings that are given as flags."""
     return {flag[2:].partition("=")[0] for flag in _spell(flags) if flag.startswith("--")}
+
+
+def source_of_setting(name: str, flags: Sequence[str]) -> str:
+    """Return the last `--config` file that names a setting; empty where a flag or none does."""
+    if name not in given_settings(flags):
+        for file in reversed(_take_configs(_spell(flags))[0]):
+            if name in load_settings(Path(file)):
+                return file
+    return ""
 
 
 def file_of_setting(name: str, value: str, flags: Sequence[str]) -> Path:
@@ -127,11 +154,8 @@ def file_of_setting(name: str, value: str, flags: Sequence[str]) -> Path:
         value: the path as it was written.
         flags: the command line.
     """
-    if name not in given_settings(flags):
-        for file in reversed(_take_configs(_spell(flags))[0]):
-            if load_settings(Path(file)).get(name) == value:
-                return Path(file).parent / value
-    return Path(value)
+    source = source_of_setting(name, flags)
+    return Path(source).parent / value if source else Path(value)
 
 
 def typed_override(config: Config, settings: dict[str, Any], source: str) -> Config:
@@ -154,7 +178,7 @@ def typed(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a setting is unknown or of the wrong type.
     """
-    flat = dotted(settings)
+    flat = _split_lists(dotted(settings))
     try:
         parsed = _settings_parser().parse_object(nested(flat)).as_dict()
     except argparse.ArgumentError as error:
@@ -178,6 +202,38 @@ def _spell(arguments: Sequence[str]) -> list[str]:
             argument = "--" + name[2:].replace("-", "_") + equals + value
         spelled.append(argument)
     return spelled
+
+
+def _spell_lists(flags: Sequence[str]) -> list[str]:
+    """Write the values of flags that are lists as YAML."""
+    spelled: list[str] = []
+    is_value = False
+    for flag in flags:
+        name, equals, value = flag.partition("=")
+        if is_value and not flag.startswith("--"):
+            flag = json.dumps(_split(flag))
+        elif equals and name[2:] in LISTS:
+            flag = f"{name}={json.dumps(_split(value))}"
+        is_value = not equals and name[2:] in LISTS
+        spelled.append(flag)
+    return spelled
+
+
+def _split_lists(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _split(value) if name in LISTS and isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+
+
+def _split(text: str) -> Any:
+    """Read a list as it is written on a command line: `a`, `a,b` or `[a, b]`."""
+    if text.startswith("[") or text == "null":
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text  # is refused as no list
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _take_configs(flags: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from busi_tune.config import Config
@@ -82,7 +83,7 @@ class Dimension:
         if self.choices:
             return value in self.choices
         return self.low <= value <= self.high and (
-            self.step is None or _is_multiple(value - self.low, self.step)
+            self.step is None or abs(math.remainder(value - self.low, self.step)) < 1e-8 * self.step
         )
 
     def describe(self) -> str:
@@ -194,7 +195,7 @@ def _read_step(name: str, entry: Any, low: float, high: float, where: str) -> fl
     step = float(_convert(name, entry, f"{where}: step"))
     if not step > 0:
         raise ValueError(f"{where}: step must be above 0, not {step:g}")
-    if not _is_multiple(high - low, step):
+    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)):
         last = low + (high - low) // step * step
         raise ValueError(
             f"{where}: steps of {step:g} from {low:g} do not end at high {high:g}; set high to "
@@ -224,10 +225,6 @@ def _convert(name: str, value: Any, where: str) -> Any:
     ):
         raise ValueError(f"{where}: {value} is no text and no finite number")
     return value
-
-
-def _is_multiple(length: float, step: float) -> bool:
-    return math.isclose(length / step, round(length / step), rel_tol=0.0, abs_tol=1e-6)
 
 
 def join_values(values: Sequence[Any]) -> str:

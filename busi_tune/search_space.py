@@ -15,10 +15,14 @@ search:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from busi_tune.config import Config
 from busi_tune.search_conditions import check_conditions, order_dimensions
 from busi_tune.search_dimension import Dimension, Trial, read_dimension
 
-__all__ = ["Dimension", "Trial", "compile_space", "is_active", "sample"]
+__all__ = ["Dimension", "Trial", "compile_space", "image_sizes", "is_active", "sample"]
+
+_SIZE = "data.image_size"
+_MOST_SIZES = 8
 
 
 def compile_space(space: Mapping[str, Any]) -> list[Dimension]:
@@ -44,6 +48,27 @@ def sample(space: Sequence[Dimension], trial: Trial) -> dict[str, Any]:
         if is_active(dimension, values):
             values[dimension.name] = dimension.suggest(trial)
     return values
+
+
+def image_sizes(config: Config) -> list[int]:
+    """Return the sizes at which a search needs its images, the configuration's own first.
+
+    Raises:
+        ValueError: they are too many to decode and keep the set at each.
+    """
+    sizes = {config.data.image_size}
+    if _SIZE in config.search.space:
+        dimension = read_dimension(_SIZE, config.search.space[_SIZE])
+        values = dimension.choices or range(
+            int(dimension.low), int(dimension.high) + 1, int(dimension.step or 1)
+        )
+        if len(values) > _MOST_SIZES:
+            raise ValueError(
+                f"search.space, {_SIZE}: the images are kept at each of {len(values)} sizes; "
+                f"list at most {_MOST_SIZES} as choices"
+            )
+        sizes |= set(values)
+    return sorted(sizes, key=lambda size: (size != config.data.image_size, size))
 
 
 def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:

@@ -32,13 +32,15 @@ def _leaves(values: Mapping[str, Any], owner: Any, prefix: str = "") -> Iterable
 _DEFAULTS = flatten(Config())
 FIELDS = frozenset(_DEFAULTS)
 
-_CHOICES = {
-    f"{section.name}.{name}": get_args(hint)
+_HINTS = {
+    f"{section.name}.{name}": hint
     for section in fields(Config)
     if is_dataclass(section.type)
     for name, hint in get_type_hints(section.type).items()
-    if get_origin(hint) is Literal
 }
+_CHOICES = {name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal}
+LISTS = frozenset(name for name, hint in _HINTS.items() if hint == list[str])
+"""The settings that are lists of words."""
 
 
 def unknown_field(name: str, known: Iterable[str] = FIELDS) -> str:

