@@ -14,6 +14,7 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
+    check_models,
     load_run_images,
     open_run,
     place_training,
@@ -29,6 +30,7 @@ from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, compile_space, sample
 from busi_tune.settings import check_config, override, to_yaml
 from busi_tune.study.objectives import best_trial
+from busi_tune.study.starts import find_starts, read_baselines
 from busi_tune.study.storage import open_study
 from busi_tune.study.tables import export_trials
 from busi_tune.study.trials import Place, StudyPlan
@@ -42,12 +44,13 @@ def run_search(options: Options) -> int:
     """Try configurations until all trials are done, train the best again and name the winner."""
     config, run_dir = options.config, options.run_dir
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = compile_space(config.search.space)
-    samples = check_space(space, config)
+    space, samples = read_space(options)
+    starts, baselines = find_starts(config, space), read_baselines(config)
+    check_models(baselines)
     images = load_run_images(options, "search")
     if options.dry_run:
         show_space(space)
-        following = num_refits(config.search, len(config.search.baselines))
+        following = num_refits(config.search, len(baselines))
         part = Part(samples, following, config.search.num_trials)
         show_plan([part], images, make_splits(images, config)[SPLIT], config, run_dir)
         return DONE
@@ -56,7 +59,7 @@ def run_search(options: Options) -> int:
         open_study(run_dir / run_directory.STUDY, config) as study,
     ):
         trial_splits, refitted = _part_splits(splits, config)
-        refits = Refits(study, config, {}, refitted, images, run_dir)
+        refits = Refits(study, config, baselines, refitted, images, run_dir)
 
         def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
             own = override(config, settings)
@@ -72,7 +75,7 @@ def run_search(options: Options) -> int:
         def export() -> None:
             export_trials(study, space, run_dir)
 
-        trials = StudyPlan(study, config, space, place, export)
+        trials = StudyPlan(study, config, space, place, export, starts)
         plan = FollowedPlan(trials, follow, refits.export, refits.number)
         earlier = place_ended(study, place)
         development = {name: without_test(split) for name, split in splits.items()}
@@ -121,6 +124,21 @@ def place_trial(
     return trainings
 
 
+def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
+    """Compile the search space and draw an example of each architecture and encoder.
+
+    Raises:
+        ValueError: a mistake in the space; names the file that it comes from.
+    """
+    config = options.config
+    try:
+        space = compile_space(config.search.space)
+        return space, check_space(space, config)
+    except ValueError as error:
+        source = f"{options.space_source}: " if options.space_source else ""
+        raise ValueError(f"{source}{error}") from error
+
+
 def check_space(
     space: list[Dimension], config: Config, num_samples: int = 200
 ) -> dict[str, Config]:
@@ -135,15 +153,16 @@ def check_space(
     from busi_tune.models import check_model
 
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
-    checked: set[str] = set()
+    checked: set[tuple[str, int]] = set()
     examples: dict[str, Config] = {}
     for _ in range(num_samples):
         settings = sample(space, study.ask())
         resolved = override(config, settings)
         try:
             check_config(resolved)
-            if repr(resolved.model) not in checked:
-                checked.add(repr(resolved.model))
+            network = repr(resolved.model), resolved.data.image_size
+            if network not in checked:
+                checked.add(network)
                 check_model(resolved.model, resolved.data.image_size)
         except ValueError as error:
             raise ValueError(f"search.space allows {settings}, but: {error}") from error
