@@ -132,7 +132,8 @@ def rescore_training(training: Training, images: ImageSet, split: Split) -> floa
         model = model.to(memory_format=torch.channels_last)
     model.load_state_dict(load_best(training, images, split))
     with locked(folder):
-        point = evaluate_parts(model, images, DeviceImages(images, device), split, config, folder)
+        shown = DeviceImages(images, device)
+        point = evaluate_parts(model, images, shown, split, config, folder).point
         found = {"tuned_threshold": point.threshold, "tuned_component_px": point.component_px}
         write_json(folder / run_directory.RESULT, read_json(folder / run_directory.RESULT) | found)
     after = pd.read_csv(folder / run_directory.IMAGES)["dice"]

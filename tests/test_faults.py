@@ -90,7 +90,7 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
     for name in ("folds.csv", "epochs.csv", "images.csv"):
         broken, unbroken = (
             pd.read_csv(folder / name).drop(
-                columns=["seconds", "images_per_second"], errors="ignore"
+                columns=["seconds", "images_per_second", "milliseconds_per_image"], errors="ignore"
             )
             for folder in (run_dir, whole)
         )

@@ -4,6 +4,7 @@ Probabilities are resized to the image's own size, rounded to 8 bits and then th
 the saved maps give exactly the counts of the table.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ class Evaluation:
     """A row per image: Dice at each of `THRESHOLDS`, all components kept."""
     point: OperatingPoint
     """The operating point of the columns that end in `_tuned`."""
+    milliseconds_per_image: float
+    """Time of the forward passes alone, over the images of a batch."""
 
 
 def evaluate(
@@ -78,7 +81,8 @@ def evaluate(
     """
     rows: list[Row] = []
     tuned, by_threshold = [], []
-    predicted = _predict(model, device_images, indices, batch_size, threshold)
+    seconds: list[float] = []
+    predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
     for index, probability, resized in predicted:
         truth = images.original_mask(index)
         levels = _original_levels(probability, truth.shape)
@@ -92,7 +96,12 @@ def evaluate(
         everywhere = np.stack(tuned)
         point = choose_operating_point(everywhere)
         tuned = list(pick(everywhere, point))
-    return Evaluation(_image_table(rows, tuned), _threshold_table(rows, by_threshold), point)
+    return Evaluation(
+        _image_table(rows, tuned),
+        _threshold_table(rows, by_threshold),
+        point,
+        milliseconds_per_image=1000 * sum(seconds) / max(1, len(rows)),
+    )
 
 
 def _predict(
@@ -101,19 +110,32 @@ def _predict(
     indices: Sequence[int] | npt.NDArray[np.int64],
     batch_size: int,
     threshold: float,
+    seconds: list[float],
 ) -> Iterator[tuple[int, Tensor, list[int]]]:
-    """Give each image's position, probabilities (1, S, S) and counts at training size."""
+    """Give each image's position, probabilities (1, S, S) and counts at training size.
+
+    Each forward pass adds its time to `seconds`.
+    """
     was_training = model.training
     model.eval()
     positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
     for start in range(0, len(positions), batch_size):
         batch = positions[start : start + batch_size]
         inputs, masks = device_images.gather(batch)
+        began = _now(inputs.device)
         with torch.inference_mode():
-            probabilities = torch.sigmoid(model(inputs).float())
+            logits = model(inputs)
+            seconds.append(_now(inputs.device) - began)
+            probabilities = torch.sigmoid(logits.float())
         resized = count_pixels(is_lesion(quantise(probabilities), threshold), masks).tolist()
         yield from zip(batch.tolist(), probabilities, resized, strict=True)
     model.train(was_training)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _original_levels(probability: Tensor, size: tuple[int, ...]) -> Levels:

@@ -119,17 +119,18 @@ class _Training:
         """Train to the end, then evaluate, then write the result."""
         self._resume()
         status = self._run_epochs()
-        point = None
+        measured = None
         if rank() == 0 and status != "pruned":
             model = self.learner.evaluated
             best = load_checkpoint(self.folder / run_directory.BEST_CHECKPOINT, self.device)
             model.load_state_dict(best["model"])
-            point = evaluate_parts(
+            measured = evaluate_parts(
                 model, self.images, self.device_images, self.split, self.config, self.folder
             )
-        point = agree(point)
+        measured = agree(measured)
+        model = self.learner.model
         result = summarise_training(
-            status, self.rows, self._seconds(), self.config, self.learner.model, self.device, point
+            status, self.rows, self._seconds(), self.config, model, self.device, measured
         )
         if rank() == 0:
             write_json(self.folder / run_directory.RESULT, dataclasses.asdict(result))

@@ -44,11 +44,21 @@ class FitResult:
     device: str
     converged: bool
     """False where the curve still rises, see `history.is_converged`."""
+    milliseconds_per_image: float | None = None
+    """Forward passes over the validation part, in batches of `training.evaluation_batch_size`;
+    None, as are the next two, where nothing was evaluated, and in results of earlier versions."""
     tuned_threshold: float | None = None
-    """Chosen on the validation part, as is the next; None where nothing was evaluated, and in
-    results of earlier versions."""
+    """Chosen on the validation part, as is the next."""
     tuned_component_px: int | None = None
     """Smallest component kept, pixels of the original image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the validation part tells at the end, beside a row per image."""
+
+    point: OperatingPoint
+    milliseconds_per_image: float
 
 
 def summarise_training(
@@ -58,9 +68,9 @@ def summarise_training(
     config: Config,
     model: nn.Module,
     device: torch.device,
-    point: OperatingPoint | None,
+    measured: Measured | None,
 ) -> FitResult:
-    """Sum a training up from its epochs and the operating point chosen after them."""
+    """Sum a training up from its epochs and what was measured after them."""
     monitor, patience = config.training.monitor, config.training.patience
     best = best_epoch(rows, monitor)
     return FitResult(
@@ -75,8 +85,9 @@ def summarise_training(
         num_workers=num_ranks(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         converged=is_converged(rows, monitor, patience),
-        tuned_threshold=point.threshold if point else None,
-        tuned_component_px=point.component_px if point else None,
+        tuned_threshold=measured.point.threshold if measured else None,
+        tuned_component_px=measured.point.component_px if measured else None,
+        milliseconds_per_image=measured.milliseconds_per_image if measured else None,
     )
 
 
@@ -93,11 +104,11 @@ def evaluate_parts(
     split: Split,
     config: Config,
     folder: Path,
-) -> OperatingPoint:
+) -> Measured:
     """Evaluate the validation part and then the test part, in original pixels.
 
-    Returns the operating point, chosen on the validation part before the test part is looked at.
-    Writes images.csv, thresholds.csv and the test's maps. A search passes an empty test part.
+    Returns what the validation part tells, the operating point among it: it is chosen before the
+    test part is looked at. Writes images.csv, thresholds.csv and the test's maps. A search passes an empty test part.
 
     Raises:
         ValueError: the validation part is empty.
@@ -107,7 +118,7 @@ def evaluate_parts(
             "the operating point is chosen on the validation part, which must have images, got 0: "
             "use more images, it is never chosen on the test part"
         )
-    point = None
+    measured: Measured | None = None
     tables: dict[str, list[pd.DataFrame]] = {run_directory.IMAGES: [], run_directory.THRESHOLDS: []}
     for part, maps in (("validation", None), ("test", folder / run_directory.PREDICTIONS)):
         if len(getattr(split, part)) == 0:
@@ -120,15 +131,15 @@ def evaluate_parts(
                 getattr(split, part),
                 threshold=config.training.threshold,
                 batch_size=config.training.evaluation_batch_size,
-                point=point,
+                point=measured.point if measured else None,
                 predictions=maps,
             )
-        point = evaluation.point
+        measured = measured or Measured(evaluation.point, evaluation.milliseconds_per_image)
         evaluation.images.insert(1, "part", part)
         evaluation.thresholds.insert(3, "part", part)
         tables[run_directory.IMAGES].append(evaluation.images)
         tables[run_directory.THRESHOLDS].append(evaluation.thresholds)
     for name, parts in tables.items():
         write_atomic(folder / name, pd.concat(parts).to_csv(index=False))
-    assert point is not None
-    return point
+    assert measured is not None
+    return measured

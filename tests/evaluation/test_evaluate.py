@@ -187,6 +187,22 @@ def test_result_does_not_depend_on_the_batch_size(setting: Setting) -> None:
     pd.testing.assert_frame_equal(run(setting, batch_size=1), run(setting, batch_size=32))
 
 
+def test_time_per_image_is_that_of_the_forward_passes(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def count_time(*_: object) -> None:
+        clock[0] += 0.006
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("busi_tune.evaluation.evaluate._score", lambda *_: count_time() or {})
+    setting.model.register_forward_hook(count_time)
+    # Four images in batches of three and one: two passes of 6 ms.
+    assert run_all(setting).milliseconds_per_image == pytest.approx(3.0)
+    assert run_all(setting, indices=[]).milliseconds_per_image == 0
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_network_is_evaluated_in_eval_mode_and_left_as_it_came(
     setting: Setting, training: bool

@@ -15,7 +15,7 @@ from busi_tune.training.checkpoint import load_checkpoint
 
 SIZE = 16
 CPU = torch.device("cpu")
-CLOCK = ("seconds", "images_per_second")
+CLOCK = ("seconds", "images_per_second", "milliseconds_per_image")
 SPLIT = Split(train=np.arange(10), validation=np.arange(10, 15), test=np.arange(15, 20))
 
 

@@ -63,6 +63,7 @@ def test_a_finished_training_leaves_its_files_and_no_others(tmp_path: Path) -> N
     assert result.best_value == epochs["val_dice"].max()
     assert result.best_epoch == epochs["val_dice"].argmax() + 1
     assert load_checkpoint(tmp_path / "best.ckpt", CPU)["epoch"] == result.best_epoch
+    assert 0 < (result.milliseconds_per_image or 0) < 1000
 
 
 def test_table_of_images_has_validation_and_test_rows_of_the_best_epoch(tmp_path: Path) -> None:
@@ -137,10 +138,11 @@ def test_tuned_counts_are_at_the_point_in_the_result(tmp_path: Path) -> None:
 def test_a_result_of_an_earlier_version_is_still_read(tmp_path: Path) -> None:
     result = fit(make_config(), make_images(), SPLIT, tmp_path)
     content = json.loads((tmp_path / "result.json").read_text())
-    del content["tuned_threshold"], content["tuned_component_px"]
+    newer = ("tuned_threshold", "tuned_component_px", "milliseconds_per_image")
+    for name in newer:
+        del content[name]
     (tmp_path / "result.json").write_text(json.dumps(content))
-    earlier = dataclasses.replace(result, tuned_threshold=None, tuned_component_px=None)
-    assert read_result(tmp_path) == earlier
+    assert read_result(tmp_path) == dataclasses.replace(result, **dict.fromkeys(newer))
 
 
 def test_training_learns(tmp_path: Path) -> None:
@@ -166,6 +168,7 @@ def test_asked_to_stop_a_training_ends_pruned_and_unevaluated(tmp_path: Path) ->
     recorder = Recorder(tmp_path, stop_at=2)
     result = fit(make_config(), make_images(), SPLIT, tmp_path, recorder)
     assert (result.status, result.epochs, len(recorder.rows)) == ("pruned", 2, 2)
+    assert result.milliseconds_per_image is None
     assert not (tmp_path / "images.csv").exists()
     assert not (tmp_path / "last.ckpt").exists()
     assert fit(make_config(), make_images(), SPLIT, tmp_path) == result
