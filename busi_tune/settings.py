@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from busi_tune.config import Config
+from busi_tune.search_rules import rules_of_search
 
 # What decides the numbers of a training; the rest is where and how it runs.
 _TRAINING_SECTIONS = ("augment", "model", "loss", "optimizer", "training")
@@ -189,6 +190,9 @@ _AT_LEAST = {
     "search.num_trials": 1,
     "search.min_epochs": 1,
     "search.reduction_factor": 2,
+    "search.inner_folds": 1,
+    "search.refit": 0,
+    "search.refit_seeds": 1,
     "kfold.num_folds": 2,
     "kfold.num_repeats": 1,
     "resources.num_workers": 1,
@@ -202,6 +206,7 @@ _AT_LEAST = {
 def _rules(config: Config) -> Iterable[tuple[str, bool]]:
     yield from _rules_of_one_setting(flatten(config))
     yield from _rules_of_several_settings(config)
+    yield from rules_of_search(config)
 
 
 def _rules_of_one_setting(values: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:

@@ -9,6 +9,7 @@ from busi_tune.config import Config
 from busi_tune.settings import (
     FIELDS,
     check_config,
+    check_setting,
     differences,
     dotted,
     flatten,
@@ -88,6 +89,66 @@ def test_yaml_holds_the_whole_configuration() -> None:
 def test_settings_that_cannot_run_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         check_config(override(Config(), settings))
+
+
+SECONDS = {"search.rung_unit": "seconds"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"search.budget": "soon"}, "search.budget is a time such as 2h, 90m, 45s or 1h30m, not"),
+        ({"search.objectives": []}, "begin with monitor, the first of none is not"),
+        ({"search.objectives": ["parameters", "monitor"]}, "begin with monitor"),
+        ({"search.objectives": ["monitor", "cost"]}, "some of monitor, parameters, milliseconds"),
+        ({"search.objectives": ["monitor", "monitor"]}, "search.objectives name something twice"),
+        ({"search.objectives": ["monitor", "parameters"]}, "need search.pruner none, not halving"),
+        ({**SECONDS, "search.pruner": "median", "training.max_seconds": 99.0}, "epoch by epoch"),
+        ({**SECONDS}, "search.min_seconds 30: training.max_seconds is 0"),
+        ({**SECONDS, "search.pruner": "hyperband", "training.max_seconds": 30.0}, "is 30"),
+        ({"search.min_seconds": 0.0}, "search.min_seconds must be above 0, not 0.0"),
+        ({"search.inner_folds": 0}, "search.inner_folds must be at least 1, not 0"),
+        ({"search.inner_folds": 3, "training.monitor": "val_loss"}, "set training.monitor to val"),
+        ({"search.race_level": 0.0}, "search.race_level is between 0 and 1, not 0.0"),
+        ({"search.race_level": 1.0}, "search.race_level is between 0 and 1, not 1.0"),
+        ({"search.refit": -1}, "search.refit must be at least 0, not -1"),
+        ({"search.refit_seeds": 0}, "search.refit_seeds must be at least 1, not 0"),
+        ({"search.baselines": ["report"], "search.refit": 0}, "set search.refit to at least 1"),
+        ({"search.trackers": ["mlflow", "mlflow"]}, "search.trackers name something twice"),
+        ({"training.max_seconds": -1.0}, "training.max_seconds must be at least 0, not -1.0"),
+    ],
+)
+def test_searches_that_cannot_be_run_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_config(override(Config(), settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"search.objectives": ["monitor", "milliseconds"], "search.pruner": "none"},
+        {**SECONDS, "training.max_seconds": 31.0},
+        {**SECONDS, "search.pruner": "none"},
+        {"search.inner_folds": 3, "training.monitor": "val_dice_tumour"},
+        {"search.refit": 0},
+        {"search.budget": "1h30m"},
+    ],
+)
+def test_searches_that_can_be_run_are_not_refused(settings: dict[str, Any]) -> None:
+    check_config(override(Config(), settings))
+
+
+def test_the_objectives_of_the_rules_are_those_of_the_study() -> None:
+    from busi_tune.search_rules import OBJECTIVES
+    from busi_tune.study.objectives import COSTS, MONITOR
+
+    assert (MONITOR, *COSTS) == OBJECTIVES
+
+
+def test_a_value_is_checked_by_itself_whatever_goes_with_it() -> None:
+    check_setting("optimizer.warmup_epochs", 999.0)
+    with pytest.raises(ValueError, match=r"optimizer\.lr must be above 0"):
+        check_setting("optimizer.lr", 0.0)
 
 
 def test_all_broken_rules_are_said_at_once() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from busi_tune.config import Config, SearchConfig
 from busi_tune.jobs.measure import Cost
-from busi_tune.study.limits import read_duration
+from busi_tune.search_rules import read_duration
 from busi_tune.study.pruners import HyperbandPruner, build_pruner
 
 

@@ -1,36 +1,15 @@
 """When a search asks for no more trials: their number, wall clock, or a value that is enough."""
 
-import re
 import time
 from collections.abc import Callable
 
 import optuna
 
 from busi_tune.config import Config
+from busi_tune.search_rules import read_duration
 from busi_tune.study.objectives import best_trial, sign_of
 
 _SPENT = "seconds"
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-
-
-def read_duration(text: str) -> float | None:
-    """Read `2h`, `90m`, `45s` or `1h30m` as seconds; None for an empty text.
-
-    Raises:
-        ValueError: another text, or no time at all.
-    """
-    if not text:
-        return None
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
-    seconds = 0.0
-    if found:
-        seconds = sum(
-            float(number or 0) * unit
-            for number, unit in zip(found.groups(), _UNITS.values(), strict=True)
-        )
-    if seconds <= 0:
-        raise ValueError(f"search.budget is a time such as 2h, 90m, 45s or 1h30m, not {text!r}")
-    return seconds
 
 
 class Limits:

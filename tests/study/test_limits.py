@@ -4,8 +4,9 @@ import optuna
 import pytest
 
 from busi_tune.config import Config
+from busi_tune.search_rules import read_duration
 from busi_tune.settings import override
-from busi_tune.study.limits import Limits, read_duration
+from busi_tune.study.limits import Limits
 
 
 class Clock:
