@@ -108,7 +108,8 @@ def evaluate_parts(
     """Evaluate the validation part and then the test part, in original pixels.
 
     Returns what the validation part tells, the operating point among it: it is chosen before the
-    test part is looked at. Writes images.csv, thresholds.csv and the test's maps. A search passes an empty test part.
+    test part is looked at. Writes images.csv, thresholds.csv and the test's maps. A search passes
+    an empty test part.
 
     Raises:
         ValueError: the validation part is empty.
