@@ -34,7 +34,7 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
     if search.rung_unit == "seconds":
         first, last = search.min_seconds * MILLISECONDS, config.training.max_seconds * MILLISECONDS
     if search.pruner == "halving":
-        return HalvingPruner(first, search.reduction_factor)
+        return HalvingPruner(first, search.reduction_factor, last)
     if search.pruner == "hyperband":
         return HyperbandPruner(first, last, search.reduction_factor)
     if search.pruner == "median":
@@ -45,13 +45,14 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
 class HalvingPruner(optuna.pruners.BasePruner):
     """Asynchronous successive halving (Li et al., arXiv 1810.05934) without state of its own.
 
-    Rungs lie at `first * factor ** k`. A trial that has come to one goes on only if its best value
+    Rungs lie at `first * factor ** k`, below `last`, the end of a training. A trial that has come to one goes on only if its best value
     so far is among the best 1 / factor of the trials that came as far. It comes to a rung with its
     first report at or beyond it, and its value there is the best until then.
     """
 
-    def __init__(self, first: float, factor: int) -> None:
+    def __init__(self, first: float, factor: int, last: float = math.inf) -> None:
         self._first = first
+        self._last = last
         self._factor = factor
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -81,9 +82,9 @@ class HalvingPruner(optuna.pruners.BasePruner):
         """The highest rung between the report before the last and the last."""
         before, last = [0, 0, *sorted(trial.intermediate_values)][-2:]
         rung = self._first_rung(trial)
-        if last < rung:
+        if last < rung or rung >= self._last:
             return None
-        while rung * self._factor <= last:
+        while rung * self._factor <= last and rung * self._factor < self._last:
             rung *= self._factor
         return rung if rung > before else None
 
@@ -95,7 +96,7 @@ class HyperbandPruner(HalvingPruner):
     """
 
     def __init__(self, first: float, last: float, factor: int) -> None:
-        super().__init__(first, factor)
+        super().__init__(first, factor, last)
         highest = max(0, math.floor(math.log(last / first, factor) + 1e-9)) if last > first else 0
         # Of a bracket that begins at rung s, factor ** (highest - s) trials cost as much as one
         # that is never stopped: the fewer rungs, the fewer trials.

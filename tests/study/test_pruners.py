@@ -53,6 +53,12 @@ def test_a_report_that_passes_two_rungs_is_judged_at_the_higher() -> None:
     assert not is_pruned(HalvingPruner(10, 3), study, 1)
 
 
+def test_at_its_end_no_trial_is_stopped() -> None:
+    study = make_study([[(10, 0.9), (30, 0.9)], [(10, 0.1), (30, 0.1)]])
+    assert is_pruned(HalvingPruner(10, 3), study, 1)
+    assert not is_pruned(HalvingPruner(10, 3, last=30), study, 1)
+
+
 @pytest.mark.parametrize(("direction", "pruned"), [("maximize", True), ("minimize", False)])
 def test_direction_decides_what_is_better(direction: str, pruned: bool) -> None:
     study = make_study([[(3, 0.9)], [(3, 0.1)]], direction)
@@ -81,9 +87,9 @@ def test_hyperband_gives_a_trial_the_same_bracket_in_every_process() -> None:
     assert first == again
 
 
-def test_hyperband_without_room_for_rungs_is_halving() -> None:
+def test_hyperband_without_room_for_rungs_stops_nothing() -> None:
     study = make_study([[(3, 0.9)], [(3, 0.1)]])
-    assert is_pruned(HyperbandPruner(3, 3, 3), study, 1)
+    assert not is_pruned(HyperbandPruner(3, 3, 3), study, 1)
 
 
 @pytest.mark.parametrize("unit", ["epochs", "seconds"])
