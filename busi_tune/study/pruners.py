@@ -45,9 +45,10 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
 class HalvingPruner(optuna.pruners.BasePruner):
     """Asynchronous successive halving (Li et al., arXiv 1810.05934) without state of its own.
 
-    Rungs lie at `first * factor ** k`, below `last`, the end of a training. A trial that has come to one goes on only if its best value
-    so far is among the best 1 / factor of the trials that came as far. It comes to a rung with its
-    first report at or beyond it, and its value there is the best until then.
+    Rungs lie at `first * factor ** k`, below `last`, the end of a training. A trial that has come
+    to one goes on only if its best value so far is among the best 1 / factor of the trials that
+    came as far. It comes to a rung with its first report at or beyond it, and its value there is
+    the best until then.
     """
 
     def __init__(self, first: float, factor: int, last: float = math.inf) -> None:
