@@ -20,6 +20,7 @@ from busi_tune.results.protocol import describe_run
 from busi_tune.results.write import console_lines, console_rows, write_results
 from busi_tune.run_directory import environment_record, locked, read_json, write_atomic, write_json
 from busi_tune.settings import override, to_yaml, training_key
+from busi_tune.trackers import Observer, Observers
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +131,7 @@ def run_on_cluster(
     config: Config,
     earlier: Sequence[Training] = (),
     seconds_left: float | None = None,
+    trackers: Sequence[Observer] = (),
 ) -> None:
     """Run a plan's open trainings with their progress on the terminal.
 
@@ -140,6 +142,7 @@ def run_on_cluster(
         config: of the run.
         earlier: trainings of the run, of which those that an earlier start has ended are counted.
         seconds_left: of the run's budget; None where it has none.
+        trackers: who follows the trainings beside the terminal.
 
     Raises:
         ClusterError: the cluster cannot run them, or was lost.
@@ -151,7 +154,8 @@ def run_on_cluster(
     if config.training.device == "cuda" and resources.gpus_per_worker is None:
         resources = replace(resources, gpus_per_worker=1.0)
     with Progress(config, plan.num_open, earlier, seconds_left) as progress:
-        run_plan(plan, images, splits, resources, progress, shared=config.storage)
+        observers = Observers([progress, *trackers])
+        run_plan(plan, images, splits, resources, observers, shared=config.storage)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")
 

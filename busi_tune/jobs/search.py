@@ -34,6 +34,7 @@ from busi_tune.study.starts import find_starts, read_baselines
 from busi_tune.study.storage import open_study
 from busi_tune.study.tables import export_trials
 from busi_tune.study.trials import Place, StudyPlan
+from busi_tune.trackers import check_trackers, open_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def run_search(options: Options) -> int:
     """Try configurations until all trials are done, train the best again and name the winner."""
     config, run_dir = options.config, options.run_dir
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_trackers(config.search.trackers)
     space, samples = read_space(options)
     starts, baselines = find_starts(config, space), read_baselines(config)
     check_models(baselines)
@@ -57,6 +59,7 @@ def run_search(options: Options) -> int:
     with (
         open_run("search", options, images, lambda: make_splits(images, config)) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
+        open_trackers(config, run_dir) as trackers,
     ):
         trial_splits, refitted = _part_splits(splits, config)
         refits = Refits(study, config, baselines, refitted, images, run_dir)
@@ -79,7 +82,8 @@ def run_search(options: Options) -> int:
         plan = FollowedPlan(trials, follow, refits.export, refits.number)
         earlier = place_ended(study, place)
         development = {name: without_test(split) for name, split in splits.items()}
-        run_on_cluster(plan, images, development, config, earlier, trials.limits.seconds_left())
+        left = trials.limits.seconds_left()
+        run_on_cluster(plan, images, development, config, earlier, left, trackers)
         export()
         close_search(refits, config, splits[SPLIT], images, run_dir)
         write_run(place_ended(study, place), images, run_dir)

@@ -1,0 +1,136 @@
+import importlib.util
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busi_tune.config import Config
+from busi_tune.plan import Outcome, Training
+from busi_tune.settings import override
+from busi_tune.trackers import Observers, check_trackers, open_trackers, searched_settings
+
+SPACE = {
+    "model.architecture": ["unet", "report_cnn"],
+    "model.dropout": {"low": 0.0, "high": 0.5, "when": {"model.architecture": ["report_cnn"]}},
+    "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+}
+CONFIG = override(Config(), {"search.space": SPACE, "search.trackers": ["tensorboard", "mlflow"]})
+FINISHED = Outcome("finished", {"best_value": 0.75, "best_epoch": 2, "epochs": 3, "seconds": 6.0})
+PRUNED = Outcome("pruned", {"best_value": 0.25, "best_epoch": 1, "epochs": 1, "seconds": 2.0})
+FAILED = Outcome("failed", {}, "loss is not finite in epoch 1")
+
+# What MLflow's own database layer says of the newest SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated::mlflow"
+)
+
+
+LOGGER = logging.getLogger("busi_tune.trackers")
+
+
+def make_training(number: int) -> Training:
+    config = override(CONFIG, {"optimizer.lr": 0.001 * (number + 1)})
+    return Training(f"trial {number}", {"trial": number}, config, "search", Path(f"key{number}"))
+
+
+def epoch(number: int) -> dict[str, float]:
+    return {"epoch": number, "seconds": 2.0 * number, "val_dice": number / 4, "val_loss": 1.0}
+
+
+def follow(run_dir: Path, epochs: Mapping[int, list[int]], ends: Mapping[int, Outcome]) -> None:
+    """Follow one start of a search: the epochs of each trial, and the ends of some."""
+    with open_trackers(CONFIG, run_dir) as trackers:
+        together = Observers(trackers)
+        for number, heard in epochs.items():
+            together.on_start(make_training(number))
+            for each in heard:
+                together.on_epoch(make_training(number), epoch(each))
+            if number in ends:
+                together.on_end(make_training(number), ends[number])
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was interrupted in its first trial, and resumed."""
+    folder = tmp_path_factory.mktemp("run")
+    follow(folder, {0: [1, 2]}, {})
+    follow(folder, {0: [2, 3], 1: [1], 2: []}, {0: FINISHED, 1: PRUNED, 2: FAILED})
+    return folder
+
+
+def read_mlflow(run_dir: Path) -> dict[str, Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run_dir}/trackers/mlflow.db")
+    (experiment,) = (e for e in client.search_experiments() if e.name == run_dir.name)
+    runs = client.search_runs([experiment.experiment_id])
+    history = {
+        run.info.run_name: client.get_metric_history(run.info.run_id, "val_dice") for run in runs
+    }
+    return {run.info.run_name: (run, history[run.info.run_name]) for run in runs}
+
+
+def test_mlflow_has_a_run_per_trial_with_its_settings_epochs_state_and_value(run_dir: Path) -> None:
+    runs = read_mlflow(run_dir)
+    assert sorted(runs) == ["trial 0", "trial 1", "trial 2"]
+    first, history = runs["trial 0"]
+    assert first.data.params == {"model.architecture": "unet", "optimizer.lr": "0.001"}
+    assert [(each.step, each.value) for each in history] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert first.data.metrics["final/best_value"] == 0.75
+    states = [(run.info.status, run.data.tags["state"]) for _, (run, _) in sorted(runs.items())]
+    assert states == [("FINISHED", "finished"), ("KILLED", "pruned"), ("FAILED", "failed")]
+    assert runs["trial 2"][0].data.tags["reason"] == FAILED.reason
+
+
+def test_tensorboard_has_a_run_per_trial_with_its_settings_epochs_state_and_value(
+    run_dir: Path,
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    folder = run_dir / "trackers" / "tensorboard"
+    assert sorted(path.name for path in folder.iterdir()) == ["trial-0", "trial-1", "trial-2"]
+    events = EventAccumulator(str(folder / "trial-0")).Reload()
+    scalars = [(each.step, each.value) for each in events.Scalars("val_dice")]
+    assert scalars == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert [each.value for each in events.Scalars("final/best_value")] == [0.75]
+    content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert started["model.architecture"].string_value == "unet"
+    assert started["optimizer.lr"].number_value == 0.001
+    assert started["state"].string_value == "finished"
+
+
+def test_settings_are_those_drawn_and_in_use() -> None:
+    report = override(CONFIG, {"model.architecture": "report_cnn", "model.dropout": 0.25})
+    assert "model.dropout" not in searched_settings(CONFIG, CONFIG)
+    assert searched_settings(report, CONFIG)["model.dropout"] == 0.25
+
+
+@pytest.mark.parametrize(("name", "package"), [("tensorboard",) * 2, ("mlflow", "mlflow-skinny")])
+def test_a_missing_library_is_refused_with_the_line_that_installs_it(
+    name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"{name} is not installed.*pip install {package}"):
+        check_trackers([name])
+
+
+def test_an_unknown_tracker_is_refused() -> None:
+    with pytest.raises(ValueError, match="some of tensorboard, mlflow, not wandb"):
+        check_trackers(["wandb"])
+
+
+def test_without_trackers_nothing_is_written_or_loaded(tmp_path: Path) -> None:
+    before = set(sys.modules)
+    with open_trackers(Config(), tmp_path) as trackers:
+        assert trackers == []
+    assert not list(tmp_path.iterdir())
+    assert not {"mlflow", "tensorboard"} & (set(sys.modules) - before)
+
+
+def test_the_projects_own_log_still_speaks_beside_theirs(run_dir: Path) -> None:
+    assert not LOGGER.disabled
