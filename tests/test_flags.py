@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from busi_tune.command_line import BAD_INPUT, Command, parse, run_command
+from busi_tune.config import Config
+from busi_tune.flags import source_of_setting, typed_override
+
+COMMAND = Command("search", "Search.")
+
+
+def write(path: Path, text: str) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "classes"),
+    [
+        (["--data.classes", "benign"], ["benign"]),
+        (["--data.classes=benign,malignant"], ["benign", "malignant"]),
+        (["--data.classes", "benign, malignant"], ["benign", "malignant"]),
+        (["--data.classes", "[benign, malignant]"], ["benign", "malignant"]),
+        (["--data.classes=1,2"], ["1", "2"]),
+        (["--data.classes="], []),
+        (["--data.classes", "[]"], []),
+        (["--data.classes", "a", "--data.classes+", "b"], ["a", "b"]),
+    ],
+)
+def test_a_list_is_written_with_or_without_brackets(flags: list[str], classes: list[str]) -> None:
+    assert parse(COMMAND, flags).config.data.classes == classes
+
+
+@pytest.mark.parametrize("text", ["benign", "[benign]", "\n- benign"])
+def test_a_list_in_a_file_may_be_a_word(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "c.yaml", f"data.classes: {text}\n")
+    assert parse(COMMAND, ["--config", file]).config.data.classes == ["benign"]
+    assert typed_override(Config(), {"data.classes": "benign,b"}, "").data.classes == [
+        "benign",
+        "b",
+    ]
+
+
+@pytest.mark.parametrize("flags", [["--data.classes"], ["--data.classes", "[a"]])
+def test_a_list_without_a_value_is_refused(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(COMMAND, lambda options: 0, flags) == BAD_INPUT
+    assert "data.classes" in capsys.readouterr().err
+
+
+def test_a_value_of_the_wrong_type_is_refused_with_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "c.yaml", "optimizer: {lr: fast}\n")
+    assert run_command(COMMAND, lambda options: 0, ["--config", file]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert file in said and "optimizer.lr" in said
+
+
+def test_the_source_of_a_setting_is_the_last_file_that_names_it(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.yaml", "search: {start: [x.yaml], num_trials: 3}\n")
+    second = write(tmp_path / "b.yaml", "search: {num_trials: 4}\n")
+    flags = ["--config", first, f"--config={second}", "--seed", "1"]
+    assert source_of_setting("search.start", flags) == first
+    assert source_of_setting("search.num_trials", flags) == second
+    assert source_of_setting("seed", flags) == ""
+    assert source_of_setting("search.num_trials", [*flags, "--search.num-trials", "5"]) == ""
+    assert source_of_setting("search.space", flags) == ""
+
+
+def test_starts_and_baselines_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "search: {start: [report, near/a.yaml], baselines: [b.yaml, report]}\n"
+    file = write(tmp_path / "own" / "c.yaml", text)
+    monkeypatch.chdir(tmp_path)
+    search = parse(COMMAND, ["--config", "own/c.yaml"]).config.search
+    assert search.start == ["report", str(tmp_path / "own/near/a.yaml")]
+    assert search.baselines == [str(tmp_path / "own/b.yaml"), "report"]
+    search = parse(COMMAND, ["--config", file, "--search.start", "best.yaml"]).config.search
+    assert search.start == [str(tmp_path / "best.yaml")]
