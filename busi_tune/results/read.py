@@ -164,8 +164,10 @@ def _read_search(run_dir: Path) -> SearchRun:
     trials = read_table(run_dir / run_directory.TRIALS, ["trial", "state", "value", "reason"])
     epochs = read_table(run_dir / run_directory.EPOCHS, ["trial", "epoch", config.training.monitor])
     run = SearchRun(run_dir, config, trials, epochs)
-    by_trial = epochs.groupby("trial")[run.monitor]
-    reached = by_trial.max() if run.maximises else by_trial.min()
+    # Inner folds are averaged, as in the value of a trial that has trained on all of them.
+    by_training = epochs.groupby(["trial", "fold"] if "fold" in epochs else ["trial"])[run.monitor]
+    best_epochs = by_training.max() if run.maximises else by_training.min()
+    reached = best_epochs.groupby("trial").mean()
     best = trials["value"].fillna(trials["trial"].map(reached)).astype(np.float64)
     return SearchRun(run_dir, config, trials.assign(best=best), epochs)
 

@@ -55,7 +55,15 @@ def write_comparison(folder: Path) -> None:
 
 
 def _write_from_files(run: "KfoldRun | SearchRun") -> None:
-    from busi_tune.results.figures import comparisons, curves, differences, sizes, thresholds
+    from busi_tune.results.figures import (
+        comparisons,
+        curves,
+        differences,
+        search_curves,
+        sizes,
+        thresholds,
+    )
+    from busi_tune.results.figures.pareto import write_pareto_figure
     from busi_tune.results.pages import (
         audit,
         conventions,
@@ -64,6 +72,7 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         nested,
         operating_point,
         pairs,
+        pareto,
         report_protocol,
         search_tables,
         subgroups,
@@ -74,7 +83,9 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
     if isinstance(run, SearchRun):
         search_tables.write_search_tables(run)
         winner.write_winner(run)
-        curves.write_search_curves(run)
+        pareto.write_pareto(run)
+        search_curves.write_search_curves(run)
+        write_pareto_figure(run)
         return
     models = kfold_tables.write_kfold_tables(run)
     compared = pairs.write_pairs(run, models)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.figure import Figure
 from PIL import Image, ImageFilter
 
@@ -197,6 +198,25 @@ def write_search_run(folder: Path, images: ImageSet, num_trials: int = 6, epochs
     pd.DataFrame(trial_rows).to_csv(folder / run_directory.TRIALS, index=False)
     pd.concat(epoch_tables).to_csv(folder / run_directory.EPOCHS, index=False)
     return folder
+
+
+def search_for(folder: Path, settings: dict[str, Any]) -> None:
+    """Change settings of a search's configuration."""
+    path = folder / run_directory.CONFIG
+    config = override(Config(), yaml.safe_load(path.read_text()))
+    path.write_text(to_yaml(override(config, settings)))
+
+
+def write_inner_folds(folder: Path) -> None:
+    """Make a search's trials train on two inner folds, the second an epoch shorter and worse."""
+    epochs = pd.read_csv(folder / run_directory.EPOCHS)
+    second = epochs[epochs["epoch"] < epochs.groupby("trial")["epoch"].transform("max")]
+    second = second.assign(val_dice=second["val_dice"] / 2)
+    both = pd.concat([epochs.assign(fold=0), second.assign(fold=1)])
+    both.to_csv(folder / run_directory.EPOCHS, index=False)
+    trials = pd.read_csv(folder / run_directory.TRIALS)
+    trials["key"] = trials["key"].astype(str) + " second"
+    trials.to_csv(folder / run_directory.TRIALS, index=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
-"""Learning curves of models and trials, and the history of a search."""
+"""Learning curves: training against validation, for the loss and each metric."""
 
-import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from busi_tune import run_directory
 from busi_tune.results.figures.style import (
-    GREY,
-    INK,
-    LIGHT,
-    MARKERS,
     SCORE_LIMITS,
-    SERIES,
     TRAIN,
     VALIDATION,
     new_figure,
@@ -25,8 +18,7 @@ from busi_tune.results.figures.style import (
     set_title,
 )
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
-from busi_tune.results.pages.tables import format_value
-from busi_tune.results.read import KfoldRun, SearchRun
+from busi_tune.results.read import KfoldRun
 
 PANELS = {
     "loss": "Loss",
@@ -38,7 +30,6 @@ PANELS = {
     "specificity": "Specificity",
     "dice_tumour": "Dice, tumour images",
 }
-NUM_LEADERS = 5
 
 
 def write_model_curves(run: KfoldRun) -> None:
@@ -48,20 +39,6 @@ def write_model_curves(run: KfoldRun) -> None:
         epochs = run.epochs[run.epochs["model"] == model]
         curves = [curve for _, curve in epochs.groupby(["repeat", "fold"])]
         save_figure(plot_curves(f"Learning curves of {model}", curves), folder, f"curves-{model}")
-
-
-def write_search_curves(run: SearchRun) -> None:
-    """Write the history of a search, its leaders' curves and all curves of the best trial."""
-    folder = run.folder / run_directory.FIGURES
-    save_figure(plot_history(run), folder, "history")
-    leaders = run.leaders(NUM_LEADERS)
-    if not len(leaders):
-        return
-    save_figure(plot_leaders(run, leaders), folder, "leaders")
-    best = leaders["trial"].iloc[0]
-    curves = [run.epochs[run.epochs["trial"] == best]]
-    title = f"Learning curves of trial {best}, the best"
-    save_figure(plot_curves(title, curves), folder, "curves-best")
 
 
 def plot_curves(title: str, curves: Sequence[pd.DataFrame]) -> Figure:
@@ -96,58 +73,6 @@ def plot_curves(title: str, curves: Sequence[pd.DataFrame]) -> Figure:
     return figure
 
 
-def plot_history(run: SearchRun) -> Figure:
-    """Draw the value of each trial in the order of the search, and the best so far."""
-    figure = new_figure(height=2.8)
-    axes = figure.subplots()
-    trials = run.trials.sort_values("trial")
-    by_state = {state: trials[trials["state"] == state] for state in ("COMPLETE", "PRUNED", "FAIL")}
-    complete, pruned, failed = by_state.values()
-    marks: dict[str, Any] = {"linestyle": "none", "markersize": 4.5, "zorder": 3}
-    axes.plot(complete["trial"], complete["best"], "o", color=VALIDATION, label="complete", **marks)
-    axes.plot(
-        pruned["trial"], pruned["best"], "v", color=GREY, fillstyle="none",
-        label="pruned, best until then", **marks,
-    )  # fmt: skip
-    if len(failed):
-        foot = axes.get_xaxis_transform()
-        axes.plot(
-            failed["trial"], np.zeros(len(failed)), "x", color=INK, label="failed",
-            transform=foot, clip_on=False, **marks,
-        )  # fmt: skip
-    accumulate = np.fmax.accumulate if run.maximises else np.fmin.accumulate
-    running = accumulate(trials["value"].to_numpy(dtype=np.float64))
-    axes.step(trials["trial"], running, color=INK, where="post", label="best so far")
-    _label_axes(axes, "Trial", run.monitor)
-    figure.legend(loc="outside upper right", ncols=4)
-    counts = f"{len(complete)} complete, {len(pruned)} pruned, {len(failed)} failed"
-    details = f"n = {len(trials)} trials: {counts}. Mean over the validation images."
-    set_title(figure, "History of the search", details)
-    return figure
-
-
-def plot_leaders(run: SearchRun, leaders: pd.DataFrame) -> Figure:
-    """Draw validation curves: the best trials, at most seven, in colour, the others in grey."""
-    figure = new_figure(height=2.8)
-    axes = figure.subplots()
-    others = run.epochs[~run.epochs["trial"].isin(leaders["trial"])]
-    for _, curve in others.groupby("trial"):
-        axes.plot(curve["epoch"], curve[run.monitor], color=LIGHT, linewidth=0.8)
-    for rank, (_, trial) in enumerate(leaders.iterrows()):
-        curve = run.epochs[run.epochs["trial"] == trial["trial"]]
-        axes.plot(
-            curve["epoch"], curve[run.monitor], color=SERIES[rank], marker=MARKERS[rank],
-            markersize=3.5, markevery=max(1, len(curve) // 8),
-            label=f"trial {trial['trial']}: {trial['value']:.3f}{_describe(trial, run.settings)}",
-        )  # fmt: skip
-    _label_axes(axes, "Epoch", run.monitor)
-    figure.legend(loc="outside right upper")
-    num_trials = run.epochs["trial"].nunique()
-    details = f"n = {num_trials} trials, the others in grey. Mean over the validation images."
-    set_title(figure, "Validation curves of the best trials", details)
-    return figure
-
-
 def _draw_runs(
     axes: Axes, curves: Sequence[pd.DataFrame], column: str, colour: str, line: str
 ) -> None:
@@ -168,20 +93,3 @@ def _scale_loss(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:
     if losses.min() > 0 and losses.max() > 8 * np.median(losses):
         axes.set_yscale("log")
         axes.set_title(f"{axes.get_title(loc='left')} (log scale)")
-
-
-def _label_axes(axes: Axes, across: str, monitor: str) -> None:
-    names = {"val_dice": "Dice", "val_dice_tumour": "Dice, tumour images", "val_loss": "loss"}
-    axes.set_xlabel(across)
-    axes.set_ylabel(f"Validation {names[monitor]}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-
-
-def _describe(trial: "pd.Series[float]", settings: Sequence[str]) -> str:
-    """Name the trial's settings, a short line each."""
-    values = [
-        f"{name.split('.')[-1]}\N{NO-BREAK SPACE}{format_value(trial[name])}"
-        for name in settings
-        if pd.notna(trial[name])
-    ]
-    return "\n" + textwrap.fill(", ".join(values), 44)

@@ -12,8 +12,15 @@ from busi_tune.results.read import SearchRun
 from busi_tune.search_space import compile_space
 
 NUM_LEADERS = 10
+OPTIMIZER = "optimizer.name"
+REPORT_ON_ADAM = (
+    'The report chose Adam "after evaluating its effectiveness against other common optimizers" '
+    f"and gives no figures: the rows of {OPTIMIZER} are such figures, in this space."
+)
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-COST = ["epochs", "best_epoch", "seconds", "num_parameters", "num_workers"]
+COST = [
+    "epochs", "best_epoch", "seconds", "num_parameters", "milliseconds_per_image", "num_workers",
+]  # fmt: skip
 
 
 def write_search_tables(run: SearchRun) -> None:
@@ -31,25 +38,38 @@ def write_search_tables(run: SearchRun) -> None:
     choices = choices_table(run)
     write_csv(folder / "choices.csv", choices)
     caption = (
-        f"Best and median {run.monitor} of the complete trials with each choice. The search "
-        "tries good choices more often, so counts are no random sample of the space."
+        f"Best and median {run.monitor} of the complete trials with each choice, and the best that "
+        "any of them had seen, pruned ones included. A setting under a condition counts where it "
+        "was in use. The search tries good choices more often, so counts are no random sample of "
+        "the space, and differences between rows are no test."
     )
+    if OPTIMIZER in set(choices["setting"]):
+        caption += f" {REPORT_ON_ADAM}"
     listed = Table(caption, choices) if len(choices) else "The space has no setting with choices."
     write_page(folder, "choices", "Choices", [listed])
 
 
 def rank_trials(run: SearchRun) -> pd.DataFrame:
-    """Order all trials: complete ones best first, then pruned and failed ones by number."""
+    """Order all trials: complete ones best first, then pruned and failed ones by number.
+
+    `best_seen` is the best value until a trial ended, also where it was stopped or failed.
+    """
     leaders = run.leaders(len(run.trials))
     others = run.trials.drop(leaders.index).sort_values(["state", "trial"], ascending=[False, True])
-    return pd.concat([leaders, others]).drop(columns="best")
+    ranked = pd.concat([leaders, others]).rename(columns={"best": "best_seen"})
+    ranked.insert(list(ranked).index("value") + 1, "best_seen", ranked.pop("best_seen"))
+    return ranked
 
 
 def leaders_table(run: SearchRun) -> pd.DataFrame:
     """Return the best complete trials with their cost and settings; settings all lack are left."""
     leaders = run.leaders(NUM_LEADERS)
-    used = [name for name in run.settings if leaders[name].notna().any()]
-    table = leaders[["trial", "value", *COST, *used]].rename(columns={"value": run.monitor})
+    used = [
+        name
+        for name in (*COST, *run.settings)
+        if name in leaders and (leaders[name].notna().any() or leaders.empty)
+    ]
+    table = leaders[["trial", "value", *used]].rename(columns={"value": run.monitor})
     return table.convert_dtypes()
 
 
@@ -57,7 +77,7 @@ def choices_table(run: SearchRun) -> pd.DataFrame:
     """Summarise the trials by each value of each setting that is a choice.
 
     Returns:
-        Columns setting, choice, trials, complete, pruned, failed, best, median.
+        Columns setting, choice, trials, complete, pruned, failed, best, median, best_seen.
     """
     rows = []
     for dimension in compile_space(run.config.search.space):
@@ -66,13 +86,15 @@ def choices_table(run: SearchRun) -> pd.DataFrame:
         for choice in dimension.choices:
             tried = run.trials[_equals(run.trials[dimension.name], choice)]
             values = tried.loc[tried["state"] == "COMPLETE", "value"]
-            best = values.max() if run.maximises else values.min()
+            best, best_seen = (
+                each.max() if run.maximises else each.min() for each in (values, tried["best"])
+            )
             rows.append(
                 {"setting": dimension.name, "choice": format_value(choice), "trials": len(tried)}
                 | {name: int((tried["state"] == state).sum()) for state, name in STATES.items()}
-                | {"best": best, "median": values.median()}
+                | {"best": best, "median": values.median(), "best_seen": best_seen}
             )
-    columns = ["setting", "choice", "trials", *STATES.values(), "best", "median"]
+    columns = ["setting", "choice", "trials", *STATES.values(), "best", "median", "best_seen"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -15,7 +15,7 @@ from busi_tune.results.figures import comparisons, curves
 from busi_tune.results.figures.overlays import NUM_DETAILED, choose_detailed, choose_sheet
 from busi_tune.results.figures.style import SERIES, TRAIN, VALIDATION, house_style, save_figure
 from busi_tune.results.write import console_rows, write_results
-from tests.results.conftest import read_kfold, read_search
+from tests.results.conftest import read_kfold
 
 KFOLD_VECTOR = {
     "curves-unet", "curves-report_cnn", "folds", "models", "differences", "sizes",
@@ -126,20 +126,6 @@ def test_curves_show_training_against_validation_for_loss_and_every_metric(
         assert set(bold) == {TRAIN, VALIDATION}
         assert len(axes.lines) == 2 * (len(folds) + 1)
         assert {len(line.get_xdata()) for line in bold.values()} == {7}
-
-
-def test_history_shows_every_trial_and_the_best_so_far(search_run: Path) -> None:
-    run = read_search(search_run)
-    lines = {line.get_label(): line for line in curves.plot_history(run).axes[0].lines}
-    counts = {label: len(line.get_xdata()) for label, line in lines.items()}
-    assert counts == {"complete": 4, "pruned, best until then": 1, "failed": 1, "best so far": 6}
-    assert max(lines["best so far"].get_ydata()) == run.trials["value"].max()
-
-
-def test_pruned_trial_stands_at_the_best_it_reached(search_run: Path) -> None:
-    run = read_search(search_run)
-    reached = run.epochs.loc[run.epochs["trial"] == 2, "val_dice"].max()
-    assert run.trials.set_index("trial").loc[2, "best"] == reached
 
 
 def test_fold_boxes_hold_the_tumour_images_of_a_fold(kfold_run: Path) -> None:

@@ -16,7 +16,6 @@ from busi_tune.results.pages.kfold_tables import SCORES, models_table, write_kfo
 from busi_tune.results.pages.operating_point import write_operating_point
 from busi_tune.results.pages.pairs import pairs_table
 from busi_tune.results.pages.report_protocol import NO_COMPARISON, write_report_protocol
-from busi_tune.results.pages.search_tables import choices_table, rank_trials, write_search_tables
 from busi_tune.results.pages.subgroups import write_subgroups
 from busi_tune.results.pages.tables import (
     Table,
@@ -28,7 +27,7 @@ from busi_tune.results.pages.tables import (
 )
 from busi_tune.results.read import read_run
 from busi_tune.settings import override, to_yaml
-from tests.results.conftest import read_kfold, read_search
+from tests.results.conftest import read_kfold
 
 
 def test_models_table_is_over_test_images_of_all_folds(kfold_run: Path) -> None:
@@ -173,47 +172,6 @@ def test_published_figures_follow_the_architecture_not_the_name(kfold_run: Path)
     write_report_protocol(read_kfold(kfold_run))
     table = pd.read_csv(kfold_run / "tables/report_protocol.csv").set_index("model")
     assert table.loc["unet", "published_model"] == "U-Net++ (ResNet34)"
-
-
-def test_trials_are_ranked_complete_ones_first(search_run: Path) -> None:
-    ranked = rank_trials(read_search(search_run))
-    assert list(ranked["state"]) == ["COMPLETE"] * 4 + ["PRUNED", "FAIL"]
-    assert ranked["value"][:4].is_monotonic_decreasing
-
-
-def test_a_search_for_the_loss_ranks_the_smallest_first(search_run: Path) -> None:
-    config = search_run / run_directory.CONFIG
-    config.write_text(config.read_text().replace("monitor: val_dice", "monitor: val_loss"))
-    ranked = rank_trials(read_search(search_run))
-    assert ranked["value"][:4].is_monotonic_increasing
-
-
-def test_trials_page_counts_states_and_shows_the_leaders(search_run: Path) -> None:
-    write_search_tables(read_search(search_run))
-    page = (search_run / "tables/trials.md").read_text()
-    assert "6 trials: 4 complete, 1 pruned, 1 failed" in page
-    assert "optimizer.lr" in page
-    assert len([line for line in page.splitlines() if line.startswith("|")]) == 2 + 4
-
-
-def test_choices_are_counted_with_their_best_and_median(search_run: Path) -> None:
-    run = read_search(search_run)
-    table = choices_table(run).set_index(["setting", "choice"])
-    assert set(table.index.get_level_values("setting")) == {
-        "model.architecture", "training.batch_size",
-    }  # fmt: skip
-    values = run.trials.loc[run.trials["model.architecture"] == "report_cnn", "value"]
-    row = table.loc[("model.architecture", "report_cnn")]
-    assert (row["trials"], row["complete"]) == (3, 3)
-    assert (row["best"], row["median"]) == (values.max(), values.median())
-    row = table.loc[("model.architecture", "unet")]
-    assert (row["complete"], row["pruned"], row["failed"]) == (1, 1, 1)
-
-
-def test_numeric_choices_are_found_where_the_column_has_gaps(search_run: Path) -> None:
-    table = choices_table(read_search(search_run)).set_index(["setting", "choice"])
-    assert table.loc[("training.batch_size", "4"), "trials"] == 2
-    assert table.loc[("training.batch_size", "8"), "trials"] == 1
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
