@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from busi_tune.statistics.intervals import bootstrap_means, difference_of_means, summarise, wilson
+from busi_tune.statistics.intervals import (
+    bootstrap_means,
+    difference_of_means,
+    summarise,
+    summarise_trainings,
+    wilson,
+)
 
 
 def test_mean_and_sd_are_those_over_images() -> None:
@@ -120,3 +126,27 @@ def test_half_a_success_lies_between_none_and_one() -> None:
 
 def test_no_images_have_no_share() -> None:
     assert all(math.isnan(end) for end in wilson(0, 0))
+
+
+def test_intervals_over_trainings_cover_what_those_over_images_miss() -> None:
+    generator = np.random.default_rng(0)
+    covered = {"both": 0, "images": 0}
+    for _ in range(200):
+        trained = generator.normal(0, 0.5, 6)  # each training is better or worse on all images
+        values = trained + generator.normal(0, 0.2, (40, 6))
+        found = summarise_trainings(values, ["a"] * 6, np.arange(40), num_resamples=400)["a"]
+        covered["both"] += found.low <= 0 <= found.high
+        (alone,) = summarise(values.mean(axis=1)[:, None], num_resamples=400)
+        covered["images"] += alone.low <= 0 <= alone.high
+    assert covered["both"] / 200 >= 0.8
+    assert covered["images"] / 200 <= 0.5
+
+
+def test_models_are_compared_on_the_same_groups() -> None:
+    hard = np.random.default_rng(0).normal(0, 1, 30)
+    values = np.column_stack([hard, hard, hard - 0.1, hard - 0.1])
+    found = summarise_trainings(values, ["a", "a", "b", "b"], np.arange(30))
+    assert list(found) == ["a", "b", "a - b"]
+    assert found["a - b"].low == pytest.approx(0.1)
+    assert found["a - b"].high == pytest.approx(0.1)
+    assert found["a"].high - found["a"].low > 0.5

@@ -1,0 +1,168 @@
+"""The end of a search: refits with fresh seeds, the winner, and the closed test part."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from busi_tune import run_directory
+from busi_tune.config import Config
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.evaluation.counts import COUNTS, compute_metrics
+from busi_tune.jobs.refit import Refits, refit_seed, refit_splits
+from busi_tune.jobs.search import make_splits
+from busi_tune.run_directory import write_json
+from busi_tune.settings import override
+from busi_tune.training.loop import fit
+from tests.training.small_training import make_images
+
+SMALL = {
+    "data.image_size": 16, "model.base_width": 2, "training.epochs": 1, "search.refit": 2,
+    "search.refit_seeds": 2, "training.batch_size": 4,
+}  # fmt: skip
+VALUES = [0.5, 0.9, 0.7, 0.8]
+
+
+def make_config(settings: Mapping[str, Any] = MappingProxyType({})) -> Config:
+    return override(Config(), {**SMALL, **settings})
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    return make_images()
+
+
+def make_study(direction: str = "maximize") -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    for number, value in enumerate(VALUES):
+        trial = study.ask()
+        trial.set_user_attr("settings", {"optimizer.lr": 1e-3 * (number + 1)})
+        study.tell(trial, value)
+    return study
+
+
+def make_refits(
+    images: ImageSet, folder: Path, config: Config | None = None, direction: str = "maximize"
+) -> Refits:
+    config = config or make_config()
+    splits = make_splits(images, config)
+    refitted = {name: split for name, split in splits.items() if name.startswith("refit-")}
+    baselines = {"known": override(config, {"optimizer.lr": 0.5})}
+    return Refits(make_study(direction), config, baselines, refitted, images, folder)
+
+
+def leave_results(refits: Refits, values: Mapping[str, list[float]]) -> None:
+    for training in refits.place():
+        model, refit = training.identity["model"], training.identity["refit"]
+        value = values[model][refit]
+        result = {"status": "finished", "best_value": value, "best_epoch": 1, "epochs": 1}
+        write_json(training.folder / run_directory.RESULT, result)
+
+
+def test_the_best_and_the_baselines_are_trained_again_seed_by_seed(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    refits = make_refits(images, tmp_path)
+    trainings = refits.place()
+    assert refits.number == len(trainings) == 6
+    assert [(t.identity["model"], t.identity["refit"]) for t in trainings] == [
+        ("trial 1", 0), ("trial 3", 0), ("known", 0), ("trial 1", 1), ("trial 3", 1), ("known", 1),
+    ]  # fmt: skip
+    assert len({training.folder for training in trainings}) == 6
+    seeds = {training.config.seed for training in trainings}
+    assert seeds == {refit_seed(refits.config, 0), refit_seed(refits.config, 1)}
+    assert refits.config.seed not in seeds
+    assert trainings[0].config.optimizer.lr == pytest.approx(2e-3)
+
+
+def test_refits_share_the_closed_test_part_and_draw_validation_parts_of_their_own(
+    images: ImageSet,
+) -> None:
+    config = make_config()
+    splits = make_splits(images, config)
+    whole = splits["search"]
+    first, second = splits["refit-0"], splits["refit-1"]
+    for split in (first, second):
+        assert split.test.tolist() == whole.test.tolist()
+        parts = [*split.train, *split.validation, *split.test]
+        assert sorted(parts) == list(range(20))
+    assert first.validation.tolist() != second.validation.tolist()
+
+
+@pytest.mark.parametrize("settings", [{"search.refit": 0}, {"search.inner_folds": 3}])
+def test_splits_hold_what_the_settings_ask_for(images: ImageSet, settings: dict[str, Any]) -> None:
+    splits = make_splits(images, make_config(settings))
+    folds = [name for name in splits if name.startswith("search/fold-")]
+    assert len(folds) == (3 if "search.inner_folds" in settings else 0)
+    validated = [index for name in folds for index in splits[name].validation]
+    development = sorted([*splits["search"].train, *splits["search"].validation])
+    assert sorted(validated) == (development if folds else [])
+    assert ("refit-0" in splits) is ("search.refit" not in settings)
+
+
+def test_the_winner_is_the_best_mean_and_never_a_baseline(images: ImageSet, tmp_path: Path) -> None:
+    refits = make_refits(images, tmp_path)
+    assert refits.winner() is None
+    leave_results(refits, {"trial 1": [0.6, 0.7], "trial 3": [0.8, 0.6], "known": [0.9, 0.9]})
+    winner = refits.winner()
+    assert winner is not None and (winner.name, winner.search_value) == ("trial 3", 0.8)
+
+
+def test_the_winner_has_the_smallest_loss_where_a_loss_is_minimised(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    config = make_config({"training.monitor": "val_loss"})
+    refits = make_refits(images, tmp_path, config, "minimize")
+    leave_results(refits, {"trial 0": [0.6, 0.7], "trial 2": [0.8, 0.6], "known": [0.9, 0.9]})
+    winner = refits.winner()
+    assert winner is not None and winner.name == "trial 0"
+
+
+def test_a_failed_refit_is_left_out_of_the_mean_and_named_in_the_table(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    refits = make_refits(images, tmp_path)
+    leave_results(refits, {"trial 1": [0.9, 0.1], "trial 3": [0.8, 0.8], "known": [0.5, 0.5]})
+    lost = next(t for t in refits.place() if t.identity["model"] == "trial 1")
+    (lost.folder / run_directory.RESULT).unlink()
+    write_json(lost.folder / run_directory.FAILURE, {"reason": "out of memory", "retry": False})
+    refits.export()
+    table = pd.read_csv(tmp_path / run_directory.REFITS)
+    row = table[(table["model"] == "trial 1") & (table["refit"] == 0)].iloc[0]
+    assert (row["status"], row["reason"]) == ("failed", "out of memory")
+    winner = refits.winner()
+    assert winner is not None and winner.name == "trial 3"
+
+
+def test_the_closed_test_part_is_looked_at_once_by_winner_and_baselines_alone(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refits = make_refits(images, tmp_path)
+    splits: dict[str, Split] = refit_splits(
+        make_splits(images, refits.config)["search"], images, refits.config
+    )
+    for training in refits.place():
+        split = splits[training.split]
+        closed = Split(split.train, split.validation, split.test[:0])
+        fit(training.config, images, closed, training.folder)
+    winner = refits.winner()
+    assert winner is not None
+    refits.open_test_part(winner)
+    refits.gather_images()
+    rows = pd.read_csv(tmp_path / run_directory.REFIT_IMAGES)
+    test = rows[rows["part"] == "test"]
+    assert set(test["model"]) == {winner.name, "known"}
+    assert set(rows.loc[rows["part"] == "validation", "model"]) == {"trial 1", "trial 3", "known"}
+    expected = [images.names[index] for index in splits["refit-0"].test]
+    for _, own in test.groupby(["model", "refit"]):
+        assert own["image"].tolist() == expected
+    dice = compute_metrics(test[list(COUNTS)].to_numpy())["dice"]
+    assert test["dice"].to_numpy() == pytest.approx(dice)
+    # A second time nothing is evaluated.
+    monkeypatch.setattr("busi_tune.jobs.refit._evaluate_best", None)
+    refits.open_test_part(winner)
