@@ -76,6 +76,11 @@ def resolve_search(config: Config, source: str = "kfold.search") -> Config | Non
             f"{source}: training.monitor is val_loss, which is not measured on test folds; search "
             "by val_dice or val_dice_tumour"
         )
+    if "data.image_size" in resolved.search.space:
+        raise ValueError(
+            f"{source}: search.space, data.image_size: all models of a cross-validation are "
+            "compared at one size; set --data.image_size"
+        )
     if "training.threshold" in resolved.search.space:
         raise ValueError(
             f"{source}: search.space, training.threshold: all folds of a model are counted at one "

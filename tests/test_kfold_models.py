@@ -64,6 +64,7 @@ def test_a_flag_goes_over_the_search_file(tmp_path: Path) -> None:
         ("search: {space: {optimizer.lr: {low: 2, high: 1}}}\n", "search.space, optimizer.lr"),
         ("training: {epochs: 7}\n", "search.space is missing"),
         ("search: {space: {training.threshold: [0.4, 0.5]}}\n", "training.threshold"),
+        ("search: {space: {data.image_size: [64, 128]}}\n", "data.image_size: all models"),
         (f"training: {{monitor: val_loss}}\n{SPACE}", "training.monitor is val_loss"),
         (f"data: {{image_size: 512}}\n{SPACE}", "images of 512 pixels, the run has 64"),
     ],

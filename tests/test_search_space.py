@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from busi_tune.config import Config
-from busi_tune.search_space import compile_space, sample
-from busi_tune.settings import FIELDS, flatten
+from busi_tune.search_space import compile_space, image_sizes, sample
+from busi_tune.settings import FIELDS, flatten, override
 
 SPACE = {
     "model.base_width": {
@@ -259,3 +259,25 @@ def test_a_branch_is_unreachable_where_conditions_exclude_each_other_three_at_a_
     compile_space({**space, LR: pair})
     with pytest.raises(ValueError, match=f"{LR} is never reached"):
         compile_space({**space, LR: {**pair, "when": {**pair["when"], "loss.batch_dice": 0.1}}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "sizes"),
+    [
+        (None, [96]),
+        ([128, 64], [96, 64, 128]),
+        ([96, 128], [96, 128]),
+        (64, [96, 64]),
+        ({"low": 64, "high": 192, "step": 64}, [96, 64, 128, 192]),
+    ],
+)
+def test_images_are_needed_at_every_size_of_the_space(entry: Any, sizes: list[int]) -> None:
+    space = {"data.image_size": entry} if entry else {"optimizer.lr": [0.1, 0.2]}
+    config = override(Config(), {"data.image_size": 96, "search.space": space})
+    assert image_sizes(config) == sizes
+
+
+def test_too_many_sizes_are_refused() -> None:
+    space = {"data.image_size": {"low": 64, "high": 256}}
+    with pytest.raises(ValueError, match="at each of 193 sizes; list at most 8 as choices"):
+        image_sizes(override(Config(), {"search.space": space}))

@@ -58,6 +58,21 @@ def load_run_images(options: Options, command: str) -> ImageSet:
     return images
 
 
+def images_at(config: Config, images: ImageSet) -> ImageSet:
+    """Return the images of a run at the size of one of its configurations.
+
+    Raises:
+        ValueError: the folder has changed since the others were decoded.
+    """
+    size = config.data.image_size
+    if images.image_size == size:
+        return images
+    other = load_images(config.data)
+    if (other.data_hash, other.groups) != (images.data_hash, images.groups):
+        raise ValueError(f"{config.data.root} has changed while its images were decoded")
+    return other
+
+
 @contextlib.contextmanager
 def open_run(
     command: str,
@@ -126,7 +141,7 @@ def place_training(
 
 def run_on_cluster(
     plan: Plan,
-    images: ImageSet,
+    images: ImageSet | Mapping[int, ImageSet],
     splits: Mapping[str, Split],
     config: Config,
     earlier: Sequence[Training] = (),
@@ -137,7 +152,7 @@ def run_on_cluster(
 
     Args:
         plan: what to train.
-        images: the images of all trainings.
+        images: the images of all trainings, or a set for each of their sizes.
         splits: the splits by name.
         config: of the run.
         earlier: trainings of the run, of which those that an earlier start has ended are counted.

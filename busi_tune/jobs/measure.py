@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from busi_tune.config import Config
-from busi_tune.data.cache import ImageSet, load_images
+from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.jobs.common import images_at
 
 if TYPE_CHECKING:
     import torch
@@ -57,11 +58,9 @@ def measure(config: Config, images: ImageSet, split: Split) -> Cost:
     from busi_tune.training.learner import build_learner
     from busi_tune.training.ranks import choose_device
 
-    if images.image_size != config.data.image_size:
-        images = load_images(config.data)
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     device = choose_device(config.training.device)
-    resident = DeviceImages(images, device)
+    resident = DeviceImages(images_at(config, images), device)
     read_memory = watch_memory(device)
     learner = build_learner(config, device, steps_per_epoch=STEPS)
     batch = config.training.batch_size * config.training.accumulate

@@ -18,7 +18,7 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, redraw_validation
-from busi_tune.jobs.common import place_training
+from busi_tune.jobs.common import images_at, place_training
 from busi_tune.plan import Training, read_outcome
 from busi_tune.run_directory import write_atomic
 from busi_tune.settings import override
@@ -141,7 +141,8 @@ class Refits:
             path = training.folder / run_directory.CLOSED_TEST
             if not path.exists() and not read_outcome(training.folder).failed:
                 test = self.splits[training.split].test
-                write_atomic(path, _evaluate_best(training, self.images, test).to_csv(index=False))
+                images = images_at(training.config, self.images)
+                write_atomic(path, _evaluate_best(training, images, test).to_csv(index=False))
 
     def gather_images(self) -> None:
         """Write refit_images.csv: a row per refit and image that validated or tested it."""

@@ -15,6 +15,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
     check_models,
+    images_at,
     load_run_images,
     open_run,
     place_training,
@@ -27,7 +28,7 @@ from busi_tune.jobs.refit import Refits, refit_splits, without_test
 from busi_tune.plan import FollowedPlan, Training, read_outcome
 from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.run_directory import write_atomic
-from busi_tune.search_space import Dimension, compile_space, sample
+from busi_tune.search_space import Dimension, compile_space, image_sizes, sample
 from busi_tune.settings import check_config, override, to_yaml
 from busi_tune.study.objectives import best_trial
 from busi_tune.study.starts import find_starts, read_baselines
@@ -56,6 +57,7 @@ def run_search(options: Options) -> int:
         part = Part(samples, following, config.search.num_trials)
         show_plan([part], images, make_splits(images, config)[SPLIT], config, run_dir)
         return DONE
+    sets = load_sizes(config, images)
     with (
         open_run("search", options, images, lambda: make_splits(images, config)) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
@@ -83,11 +85,19 @@ def run_search(options: Options) -> int:
         earlier = place_ended(study, place)
         development = {name: without_test(split) for name, split in splits.items()}
         left = trials.limits.seconds_left()
-        run_on_cluster(plan, images, development, config, earlier, left, trackers)
+        run_on_cluster(plan, sets, development, config, earlier, left, trackers)
         export()
         close_search(refits, config, splits[SPLIT], images, run_dir)
         write_run(place_ended(study, place), images, run_dir)
         return report_end(study, refits, run_dir)
+
+
+def load_sizes(config: Config, images: ImageSet) -> dict[int, ImageSet]:
+    """Decode the images at every size that a trial or a baseline may have."""
+    sizes = image_sizes(config)
+    if len(sizes) > 1:
+        logger.info("the search has images of %s pixels", ", ".join(map(str, sizes)))
+    return {size: images_at(override(config, {"data.image_size": size}), images) for size in sizes}
 
 
 def make_splits(images: ImageSet, config: Config) -> dict[str, Split]:

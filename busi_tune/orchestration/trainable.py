@@ -25,6 +25,8 @@ from busi_tune.run_directory import read_json
 from busi_tune.settings import from_dict
 
 Fit = Callable[..., Any]
+Images = ImageSet | Mapping[int, ImageSet]
+"""The images of all trainings, or of each its own by their size."""
 
 # How often Ray Train looks at its workers; its own 2 s would be most of a short training.
 WORKER_POLL_SECONDS = "0.1"
@@ -41,35 +43,37 @@ def to_message(training: Training) -> dict[str, Any]:
 
 
 def build_trainable(
-    request: Request, images: ImageSet, splits: Mapping[str, Split], fit: Fit | None = None
+    request: Request, images: Images, splits: Mapping[str, Split], fit: Fit | None = None
 ) -> Any:
     """Return the function that Tune runs for each training, with its resources.
 
-    The images go to the object store once, whatever the number of trainings.
+    The images go to the object store once a size, whatever the number of trainings.
 
     Args:
         request: what each training takes from the cluster.
-        images: the images of all trainings.
+        images: the images of all trainings, or a set for each of their sizes.
         splits: the splits by name.
         fit: stands in for `busi_tune.training.loop.fit`.
     """
+    sets = [images] if isinstance(images, ImageSet) else images.values()
+    stored = {each.image_size: ray.put(each) for each in sets}
     if request.num_workers == 1:
         function = tune.with_parameters(
-            _train_in_actor, images=images, splits=dict(splits), fit=fit
+            _train_in_actor, stored=stored, splits=dict(splits), fit=fit
         )
         return tune.with_resources(
             function, {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker}
         )
-    shared = ray.put((images, dict(splits), fit))
+    shared = ray.put((stored, dict(splits), fit))
     function = tune.with_parameters(_train_on_workers, request=request, shared=[shared])
     # The function only waits for its workers: a CPU of its own would be one that they lack.
     return tune.with_resources(function, {"memory": 1})
 
 
 def _train_in_actor(
-    message: dict[str, Any], images: ImageSet, splits: dict[str, Split], fit: Fit | None
+    message: dict[str, Any], stored: dict[int, Any], splits: dict[str, Split], fit: Fit | None
 ) -> None:
-    _run(message, images, splits, fit, tune.report)
+    _run(message, stored, splits, fit, tune.report)
 
 
 def _train_on_workers(message: dict[str, Any], request: Request, shared: list[Any]) -> None:
@@ -124,13 +128,13 @@ def _build_trainer(
 
 
 def _train_as_rank(config: dict[str, Any]) -> None:
-    images, splits, fit = ray.get(config["shared"][0])
-    _run(config["message"], images, splits, fit, train.report)
+    stored, splits, fit = ray.get(config["shared"][0])
+    _run(config["message"], stored, splits, fit, train.report)
 
 
 def _run(
     message: dict[str, Any],
-    images: ImageSet,
+    stored: Mapping[int, Any],
     splits: Mapping[str, Split],
     fit: Fit | None,
     report: Callable[[dict[str, float]], None],
@@ -142,6 +146,9 @@ def _run(
     config = from_dict(message["settings"])
     fit = fit or _real_fit(config)
     folder = Path(message["folder"])
+    # A single set is that of all trainings.
+    size = config.data.image_size if len(stored) > 1 else next(iter(stored))
+    images = ray.get(stored[size])
 
     def on_epoch_end(metrics: dict[str, float]) -> bool:
         report(dict(metrics))

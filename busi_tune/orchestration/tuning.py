@@ -17,10 +17,9 @@ from ray.tune.search import Searcher
 from busi_tune import run_directory
 from busi_tune.command_line import ClusterError
 from busi_tune.config import ResourcesConfig
-from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
-from busi_tune.orchestration.trainable import Fit, build_trainable, to_message
+from busi_tune.orchestration.trainable import Fit, Images, build_trainable, to_message
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
 
 logger = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ class PlanScheduler(_Unsaved, FIFOScheduler):
 
 def run_plan(
     plan: Plan,
-    images: ImageSet,
+    images: Images,
     splits: Mapping[str, Split],
     resources: ResourcesConfig,
     observer: Observer,
@@ -135,7 +134,7 @@ def run_plan(
 
     Args:
         plan: what to train.
-        images: the images of all trainings.
+        images: the images of all trainings, or a set for each of their sizes.
         splits: the splits by name.
         resources: what each training takes.
         observer: who shows progress.

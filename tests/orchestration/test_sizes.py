@@ -1,0 +1,47 @@
+"""Trainings on images of several sizes in one run."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from busi_tune.config import Config, ResourcesConfig
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.orchestration.tuning import run_plan
+from busi_tune.plan import ListPlan, Training
+from busi_tune.settings import override
+from tests.orchestration.conftest import Notes, make_fit
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_each_training_has_the_images_of_its_size(
+    images: ImageSet,
+    splits: dict[str, Split],
+    make_trainings: Callable[..., list[Training]],
+    notes: Notes,
+    num_workers: int,
+) -> None:
+    sizes = (8, 16)
+    sets = {
+        size: replace(images, image_size=size, images=np.full((4, size, size), size, np.uint8))
+        for size in sizes
+    }
+    base = {"training.epochs": 1, "resources.num_workers": num_workers}
+    trainings = [
+        replace(training, config=override(Config(), {**base, "data.image_size": size}))
+        for training, size in zip(make_trainings(2, Config()), sizes[::-1], strict=True)
+    ]
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        (folder / "size").write_text(f"{images.image_size} {images.images.mean():g}")
+
+    resources = ResourcesConfig(num_workers=num_workers, cpus_per_worker=0.5)
+    run_plan(ListPlan(trainings), sets, splits, resources, notes, make_fit(body))
+    assert set(notes.ended.values()) == {"finished"}, notes.reasons
+    assert [(t.folder / "size").read_text() for t in trainings] == ["16 16", "8 8"]
