@@ -49,6 +49,16 @@ def fit(config: Any, images: Any, split: Any, folder: Path, on_epoch_end: Any) -
     (folder / "result.json").write_text(json.dumps(result | {"epochs": EPOCHS, "seconds": 0.0}))
 
 
+def nothing_to_train() -> tuple[ImageSet, np.ndarray]:
+    """Return a set of one image and no indices into it."""
+    blank = np.zeros((1, 8, 8), np.uint8)
+    images = ImageSet(
+        ("a",), ("benign",), ("a",), 8, "none", blank, blank,
+        np.full((1, 2), 8, np.int32), np.zeros(8, np.uint8), np.array([0, 8]),
+    )  # fmt: skip
+    return images, np.arange(0)
+
+
 def time_search(folder: Path, num_trials: int) -> float:
     config = override(
         Config(),
@@ -59,12 +69,7 @@ def time_search(folder: Path, num_trials: int) -> float:
             "training.epochs": EPOCHS,
         },
     )
-    empty = np.zeros((1, 8, 8), np.uint8)
-    images = ImageSet(
-        ("a",), ("benign",), ("a",), 8, "none", empty, empty,
-        np.full((1, 2), 8, np.int32), np.zeros(8, np.uint8), np.array([0, 8]),
-    )  # fmt: skip
-    nothing = np.arange(0)
+    images, empty = nothing_to_train()
     ends: list[float] = []
 
     def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
@@ -75,7 +80,7 @@ def time_search(folder: Path, num_trials: int) -> float:
     with open_study(folder / "study.db", config) as study:
         space = compile_space(SPACE)
         plan = StudyPlan(study, config, space, place, lambda: ends.append(time.monotonic()))
-        splits = {"none": Split(nothing, nothing, nothing)}
+        splits = {"none": Split(empty, empty, empty)}
         with Progress(config, plan.num_open) as bar:
             run_plan(plan, images, splits, ResourcesConfig(max_concurrent=2), bar, fit)
     return (ends[-1] - ends[1]) / (len(ends) - 2)
