@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import shlex
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -35,6 +38,7 @@ IMAGES = "images.csv"
 THRESHOLDS = "thresholds.csv"
 BEST = "best.yaml"
 STUDY = "study.db"
+STUDY_BACKUP = "study.backup.db"
 STUDIES = "studies"
 TRACKERS = "trackers"
 NESTED_TRIALS = "nested_trials.csv"
@@ -75,8 +79,28 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of a run."""
-    return json.loads(path.read_text())
+    """Read a JSON file of a run.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}){MEND}") from error
+
+
+MEND = "; restore it from a copy, or start a new run"
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Rename a file to `<name>.damaged`, numbered where there is one already, and say so."""
+    target, number = path.with_name(f"{path.name}.damaged"), 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(target)
+    logger.warning("%s %s; it is set aside as %s", path, why, target.name)
 
 
 @contextlib.contextmanager
