@@ -134,9 +134,14 @@ def place_training(
         # A worker's current folder is another one.
         config = override(config, {"model.encoder_weights": str(weights.absolute())})
     key = training_key(config, images.data_hash, name_parts(split, images))
-    base = Path(config.storage).absolute() if config.storage else run_dir
-    folder = base / run_directory.TRAININGS / key
+    folder = trainings_folder(config, run_dir) / key
     return Training(name, {**identity, "key": key}, config, split_name, folder)
+
+
+def trainings_folder(config: Config, run_dir: Path) -> Path:
+    """Return the folder of the trainings' folders."""
+    base = Path(config.storage).absolute() if config.storage else run_dir
+    return base / run_directory.TRAININGS
 
 
 def run_on_cluster(

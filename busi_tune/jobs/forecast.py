@@ -36,6 +36,17 @@ class Forecast:
     """Checkpoints kept at one time."""
 
 
+def plan_search(
+    samples: Mapping[str, Config], baselines: Mapping[str, Config], search: SearchConfig
+) -> list[Part]:
+    """Return what a search trains: its trials, the refits of the best, and the baselines'."""
+    refits = min(search.refit, search.num_trials) * search.refit_seeds
+    parts = [Part(samples, refits, search.num_trials)]
+    if baselines and search.refit:
+        parts.append(Part(baselines, len(baselines) * search.refit_seeds))
+    return parts
+
+
 def forecast(part: Part, measured: Sequence[Cost], at_a_time: int) -> Forecast:
     """Forecast a part of a run from a measurement of each of its configurations."""
     mean = _mean([each.seconds for each in measured])
@@ -87,13 +98,6 @@ def expected_share(trial: Cost) -> tuple[float, float]:
     weights = [share / sum(shares) for share in shares]
     kept, survivors = zip(*brackets, strict=True)
     return _weigh(kept, weights), _weigh(survivors, weights)
-
-
-def num_refits(search: SearchConfig, num_baselines: int) -> int:
-    """Return how many trainings follow the trials of a search."""
-    if not search.refit:
-        return 0
-    return (min(search.refit, search.num_trials) + num_baselines) * search.refit_seeds
 
 
 def _rungs(first: float, length: float, search: SearchConfig) -> list[float]:

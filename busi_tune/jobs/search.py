@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from busi_tune.jobs.common import (
     run_on_cluster,
     write_tables_and_figures,
 )
+from busi_tune.jobs.disk import remove_lost_checkpoints
 from busi_tune.jobs.dry_run import show_plan, show_space
-from busi_tune.jobs.forecast import Part, num_refits
+from busi_tune.jobs.forecast import plan_search
 from busi_tune.jobs.refit import Refits, refit_splits, without_test
 from busi_tune.plan import FollowedPlan, Training, read_outcome
 from busi_tune.results.gather import gather_epochs, gather_images
@@ -32,7 +34,7 @@ from busi_tune.search_space import Dimension, compile_space, image_sizes, sample
 from busi_tune.settings import check_config, override, to_yaml
 from busi_tune.study.objectives import best_trial
 from busi_tune.study.starts import find_starts, read_baselines
-from busi_tune.study.storage import open_study
+from busi_tune.study.storage import copy_study, open_study
 from busi_tune.study.tables import export_trials
 from busi_tune.study.trials import Place, StudyPlan
 from busi_tune.trackers import check_trackers, open_trackers
@@ -53,9 +55,8 @@ def run_search(options: Options) -> int:
     images = load_run_images(options, "search")
     if options.dry_run:
         show_space(space)
-        following = num_refits(config.search, len(baselines))
-        part = Part(samples, following, config.search.num_trials)
-        show_plan([part], images, make_splits(images, config)[SPLIT], config, run_dir)
+        split = make_splits(images, config)[SPLIT]
+        show_plan(plan_search(samples, baselines, config.search), images, split, config, run_dir)
         return DONE
     sets = load_sizes(config, images)
     with (
@@ -77,8 +78,12 @@ def run_search(options: Options) -> int:
                 write_best(chosen, splits[SPLIT], images, run_dir)
             return refits.place()
 
+        removed: set[str] = set()
+
         def export() -> None:
             export_trials(study, space, run_dir)
+            copy_study(run_dir / run_directory.STUDY)
+            remove_lost_checkpoints(study, config, run_dir, removed)
 
         trials = StudyPlan(study, config, space, place, export, starts)
         plan = FollowedPlan(trials, follow, refits.export, refits.number)
@@ -164,26 +169,36 @@ def check_space(
     Raises:
         ValueError: a rule that a sample breaks, or a network that cannot be built.
     """
-    from busi_tune.models import check_model
-
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
-    checked: set[tuple[str, int]] = set()
+    checked: set[tuple[object, ...]] = set()
     examples: dict[str, Config] = {}
     for _ in range(num_samples):
         settings = sample(space, study.ask())
         resolved = override(config, settings)
         try:
             check_config(resolved)
-            network = repr(resolved.model), resolved.data.image_size
-            if network not in checked:
-                checked.add(network)
-                check_model(resolved.model, resolved.data.image_size)
+            _check_network(resolved, checked)
         except ValueError as error:
             raise ValueError(f"search.space allows {settings}, but: {error}") from error
         model = resolved.model
         encoder = "" if model.architecture in ("unet", "report_cnn") else f" {model.encoder}"
         examples.setdefault(f"{model.architecture}{encoder}", resolved)
     return examples
+
+
+def _check_network(config: Config, checked: set[tuple[object, ...]]) -> None:
+    """Check a network at its size, and once for all sizes that its weights can be had."""
+    from busi_tune.models import check_model
+
+    model, size = config.model, config.data.image_size
+    scratch = replace(model, encoder_weights="none", dropout=0.0)
+    weights = (model.architecture, model.encoder, model.encoder_weights)
+    network = (repr(scratch), size)
+    if weights not in checked:
+        check_model(model, size)
+    elif network not in checked:
+        check_model(scratch, size)
+    checked |= {weights, network}
 
 
 def close_search(

@@ -11,7 +11,7 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, load_images
 from busi_tune.data.splits import Split
 from busi_tune.jobs import dry_run, measure
-from busi_tune.jobs.forecast import Part, expected_share, forecast, num_refits, trial_seconds
+from busi_tune.jobs.forecast import Part, expected_share, forecast, plan_search, trial_seconds
 from busi_tune.jobs.measure import Cost, watch_memory
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
@@ -84,11 +84,17 @@ def test_the_budget_bounds_the_trials_but_not_the_refits() -> None:
     assert (ahead.trial_seconds, ahead.training_seconds) == (300, 270)
 
 
-def test_refits_and_baselines_are_counted() -> None:
-    search = Config().search
-    assert num_refits(search, 2) == (3 + 2) * 3
-    assert num_refits(replace(search, num_trials=1), 0) == 3
-    assert num_refits(replace(search, refit=0), 2) == 0
+@pytest.mark.parametrize(
+    ("search", "refits", "of_baselines"),
+    [({}, 9, [6]), ({"num_trials": 1}, 3, [6]), ({"refit": 0}, 0, [])],
+)
+def test_refits_and_baselines_are_counted(
+    search: dict[str, int], refits: int, of_baselines: list[int]
+) -> None:
+    settings = replace(Config().search, **search)
+    trials, *others = plan_search({}, {"one": Config(), "two": Config()}, settings)
+    assert (trials.num_trainings, trials.num_trials) == (refits, settings.num_trials)
+    assert [part.num_trainings for part in others] == of_baselines
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""The disk that a search takes: checkpoints of lost trials go as soon as they have lost."""
+
+from pathlib import Path
+
+import optuna
+
+from busi_tune import run_directory
+from busi_tune.config import Config
+from busi_tune.jobs.common import trainings_folder
+from busi_tune.study.objectives import leading_trials
+
+
+def remove_lost_checkpoints(
+    study: optuna.Study, config: Config, run_dir: Path, removed: set[str]
+) -> None:
+    """Remove the best checkpoints of trials that have ended, but for the leaders'.
+
+    Args:
+        study: the study.
+        config: the search's configuration; as many leaders keep theirs as are trained again.
+        run_dir: the run's directory.
+        removed: keys of trainings whose checkpoints are gone already; grows.
+    """
+    trials = study.get_trials(deepcopy=False)
+    leading = {trial.number for trial in leading_trials(study, max(1, config.search.refit))}
+    kept: set[str] = set()
+    lost: set[str] = set()
+    for trial in trials:
+        # Two trials with the same settings share a folder.
+        keys = kept if trial.number in leading or not trial.state.is_finished() else lost
+        keys.update(trial.user_attrs.get("keys", ()))
+    folder = trainings_folder(config, run_dir)
+    for key in lost - kept - removed:
+        (folder / key / run_directory.BEST_CHECKPOINT).unlink(missing_ok=True)
+    removed |= lost - kept
