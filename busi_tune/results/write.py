@@ -55,15 +55,30 @@ def write_comparison(folder: Path) -> None:
 
 
 def _write_from_files(run: "KfoldRun | SearchRun") -> None:
-    from busi_tune.results.figures import (
-        comparisons,
-        curves,
-        differences,
-        search_curves,
-        sizes,
-        thresholds,
-    )
+    from busi_tune.results.read import SearchRun
+
+    if isinstance(run, SearchRun):
+        _write_search(run)
+    else:
+        _write_kfold(run)
+
+
+def _write_search(run: "SearchRun") -> None:
     from busi_tune.results.figures.pareto import write_pareto_figure
+    from busi_tune.results.figures.search_curves import write_search_curves
+    from busi_tune.results.pages.pareto import write_pareto
+    from busi_tune.results.pages.search_tables import write_search_tables
+    from busi_tune.results.pages.winner import write_winner
+
+    write_search_tables(run)
+    write_winner(run)
+    write_pareto(run)
+    write_search_curves(run)
+    write_pareto_figure(run)
+
+
+def _write_kfold(run: "KfoldRun") -> None:
+    from busi_tune.results.figures import comparisons, curves, differences, sizes, thresholds
     from busi_tune.results.pages import (
         audit,
         conventions,
@@ -72,21 +87,10 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
         nested,
         operating_point,
         pairs,
-        pareto,
         report_protocol,
-        search_tables,
         subgroups,
-        winner,
     )
-    from busi_tune.results.read import SearchRun
 
-    if isinstance(run, SearchRun):
-        search_tables.write_search_tables(run)
-        winner.write_winner(run)
-        pareto.write_pareto(run)
-        search_curves.write_search_curves(run)
-        write_pareto_figure(run)
-        return
     models = kfold_tables.write_kfold_tables(run)
     compared = pairs.write_pairs(run, models)
     subgroups.write_subgroups(run)

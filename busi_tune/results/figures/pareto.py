@@ -12,7 +12,7 @@ from busi_tune.results.read import SearchRun
 
 LABELS = {
     "num_parameters": "Parameters (log scale)",
-    "milliseconds_per_image": "Milliseconds per image (log scale)",
+    "milliseconds_per_image": "Milliseconds per image",
 }
 
 
@@ -32,14 +32,15 @@ def plot_pareto(run: SearchRun) -> Figure:
     for axes, cost in zip(panels, costs, strict=True):
         _draw_panel(axes, complete, front[complete.index], cost)
         label_axes(axes, LABELS[cost], run.monitor)
-        axes.set_xscale("log")
+        if cost == "num_parameters":
+            axes.set_xscale("log")
     for axes in panels[1:]:
         axes.set_ylabel("")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     details = (
         f"n = {len(complete)} complete trials, {front.sum()} of them on the front, with their "
         "numbers. Mean over the validation images. "
-        "On the front: no other trial equals it in all objectives and beats it in one."
+        "On the front: no other trial is as good in all objectives and better in one."
     )
     set_title(figure, "Pareto front of the search", details)
     return figure

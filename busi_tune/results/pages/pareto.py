@@ -63,7 +63,8 @@ def not_dominated(gains: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """
     as_good = (gains[:, None] >= gains[None]).all(axis=-1)
     better = (gains[:, None] > gains[None]).any(axis=-1)
-    return ~(as_good & better).any(axis=0)
+    dominated = np.asarray((as_good & better).any(axis=0), dtype=bool)
+    return ~dominated
 
 
 def _sign(run: SearchRun, column: str) -> int:
