@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from busi_tune.config import Config
+from busi_tune.config import Config, SearchConfig
 from busi_tune.flags import file_of_setting, given_settings, load_settings, typed_override
 from busi_tune.search_space import compile_space
 from busi_tune.settings import dotted
@@ -60,6 +60,9 @@ def load_search(config: Config, flags: Sequence[str]) -> str:
     return str(path)
 
 
+_OF_A_SEARCH_ALONE = ("budget", "target", "inner_folds", "objectives", "trackers")
+
+
 def resolve_search(config: Config, source: str = "kfold.search") -> Config | None:
     """Return the configuration of the search inside each fold; None where there is none.
 
@@ -76,11 +79,13 @@ def resolve_search(config: Config, source: str = "kfold.search") -> Config | Non
             f"{source}: training.monitor is val_loss, which is not measured on test folds; search "
             "by val_dice or val_dice_tumour"
         )
-    if "data.image_size" in resolved.search.space:
-        raise ValueError(
-            f"{source}: search.space, data.image_size: all models of a cross-validation are "
-            "compared at one size; set --data.image_size"
-        )
+    alone = SearchConfig()
+    for name in _OF_A_SEARCH_ALONE:
+        if getattr(resolved.search, name) != getattr(alone, name):
+            raise ValueError(
+                f"{source}: search.{name} is of a search alone; inside every fold there are "
+                "search.num_trials trials, each on the fold's validation part: leave it out"
+            )
     if "training.threshold" in resolved.search.space:
         raise ValueError(
             f"{source}: search.space, training.threshold: all folds of a model are counted at one "
