@@ -30,6 +30,18 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         ValueError: the file is no checkpoint of this project, or damaged.
         FileNotFoundError: there is none.
     """
+    content = read_checked(path)
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return state
+
+
+def read_checked(path: Path) -> bytes:
+    """Return the content of a checkpoint that is whole.
+
+    Raises:
+        ValueError: the file is no checkpoint of this project, or damaged.
+        FileNotFoundError: there is none.
+    """
     header, _, content = path.read_bytes().partition(b"\n")
     if not header.startswith(_TITLE):
         raise ValueError(
@@ -37,8 +49,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         )
     if hashlib.sha256(content).hexdigest().encode() != header.removeprefix(_TITLE):
         raise ValueError(f"{path} is damaged: its checksum does not fit its content{_CURE}")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    return state
+    return content
 
 
 _CURE = "; restore it from a copy, or delete it and the training starts from its first epoch"

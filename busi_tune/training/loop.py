@@ -22,6 +22,7 @@ from busi_tune.training.checkpoint import load_checkpoint, save_checkpoint
 from busi_tune.training.epoch import train_epoch, validate
 from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
 from busi_tune.training.learner import build_learner
+from busi_tune.training.mend import ended_rows, mend_training
 from busi_tune.training.optimizers import stretch_schedule
 from busi_tune.training.ranks import agree, choose_device, rank
 from busi_tune.training.result import (
@@ -52,7 +53,8 @@ def fit(
 
     Whatever an earlier process left in the folder is taken up: a result is returned as it is, a
     checkpoint is continued to exactly the bits of an uninterrupted run (on a CPU at equal thread
-    count). The test part is only looked at after the last epoch.
+    count). What is damaged is set aside and made anew, see `mend_training`. The test part is only
+    looked at after the last epoch.
 
     With `training.max_seconds` the number of epochs, and the learning rate's schedule with it, is
     fitted after each epoch to the time that is left, so the result depends on the machine's speed
@@ -77,7 +79,7 @@ def fit(
             so does a file `stop` that lies in the folder at the start.
 
     Raises:
-        ValueError: the split or the folder's checkpoint does not fit, or a checkpoint is damaged.
+        ValueError: the split or the folder's checkpoint does not fit.
         FloatingPointError: a loss was not finite; the last checkpoint is of the epoch before.
         TimeoutError: another process trains in this folder.
     """
@@ -85,6 +87,8 @@ def fit(
     leads = rank() == 0
     lock = run_directory.locked(folder, LOCK_WAIT_SECONDS) if leads else contextlib.nullcontext()
     with lock:
+        if leads:
+            mend_training(folder)
         result = agree(read_result(folder) if leads else None)
         if result is None:
             result = _Training(config, images, split, folder, on_epoch_end).run()
@@ -146,12 +150,17 @@ class _Training:
                     f"{path} belongs to a training with other settings, images, split or seed; "
                     f"name another folder, or delete {self.folder}"
                 )
+        elif rank() == 0:
+            state = {"rows": ended_rows(self.folder, self.config.training)}
         state = agree(state)
-        if state is not None:
+        if state is not None and state["rows"]:
             self.rows = state["rows"]
-            self.learner.load_state_dict(state["learner"])
+            if "learner" in state:
+                self.learner.load_state_dict(state["learner"])
             self.began -= self.rows[-1]["seconds"]
-            logger.info("resumed after epoch %d from %s", len(self.rows), path)
+            if rank() == 0:
+                self._save_table()
+            logger.info("resumed after epoch %d from %s", len(self.rows), self.folder)
 
     def _run_epochs(self) -> Status:
         training = self.config.training
@@ -207,6 +216,9 @@ class _Training:
             save_checkpoint(self.folder / run_directory.BEST_CHECKPOINT, best)
         state = {"key": self.key, "rows": self.rows, "learner": self.learner.state_dict()}
         save_checkpoint(self.folder / run_directory.LAST_CHECKPOINT, state)
+        self._save_table()
+
+    def _save_table(self) -> None:
         table = pd.DataFrame(self.rows).to_csv(index=False)
         write_atomic(self.folder / run_directory.EPOCHS, table)
 

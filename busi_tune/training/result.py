@@ -92,9 +92,15 @@ def summarise_training(
 
 
 def read_result(folder: Path) -> FitResult | None:
-    """Read the result of a training that has ended; None where it has not."""
+    """Read the result of a training that has ended; None where it has not.
+
+    Of a result of another version, what it lacks is None and what is unknown is left out.
+    """
     path = folder / run_directory.RESULT
-    return FitResult(**read_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    known = {field.name for field in dataclasses.fields(FitResult)}
+    return FitResult(**{name: value for name, value in read_json(path).items() if name in known})
 
 
 def evaluate_parts(
