@@ -8,12 +8,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import busi_tune
-from busi_tune.command_line import parse
+from busi_tune.command_line import Command, parse
 from busi_tune.config import Config
 from busi_tune.flags import load_settings
 from busi_tune.settings import check_config, override
@@ -98,7 +99,9 @@ def test_training_works_where_ray_is_not_installed(tmp_path: Path) -> None:
     [ROOT / "busi_tune" / "demo.yaml", *sorted((ROOT / "experiments").glob("*.yaml"))],
     ids=lambda path: path.name,
 )
-def test_every_configuration_in_the_project_is_valid(path: Path) -> None:
+def test_every_configuration_in_the_project_is_valid(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = load_settings(path)
     config = override(Config(), settings)
     check_config(config)
@@ -106,14 +109,31 @@ def test_every_configuration_in_the_project_is_valid(path: Path) -> None:
     assert not repeated, "a configuration names only what differs from the defaults"
     if config.search.space:
         from busi_tune.jobs.search import check_space
+        from busi_tune.models import encoder_decoder
         from busi_tune.search_space import compile_space
 
-        check_space(compile_space(config.search.space), config, num_samples=30)
+        def build_from_scratch(decoder: Any, encoder: str) -> Any:
+            return encoder_decoder._build(decoder, encoder, weights=None, in_channels=3)
+
+        monkeypatch.setattr(encoder_decoder, "_build_downloaded", build_from_scratch)
+        check_space(compile_space(config.search.space), config, num_samples=12)
     if config.kfold.models:
         from busi_tune.kfold_models import resolve_models
 
         for model in resolve_models(config).values():
             check_config(model)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("search*.yaml")), ids=lambda path: path.name
+)
+def test_the_known_configurations_of_every_search_lie_in_its_space(path: Path) -> None:
+    from busi_tune.search_space import compile_space
+    from busi_tune.study.starts import find_starts, read_baselines
+
+    config = parse(Command("search", ""), ["--config", str(path)]).config
+    assert len(find_starts(config, compile_space(config.search.space))) >= 2
+    assert len(read_baselines(config)) >= 2
 
 
 def _default(name: str) -> object:

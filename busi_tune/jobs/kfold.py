@@ -26,7 +26,7 @@ from busi_tune.jobs.nested import (
     open_searches,
     report_failures,
 )
-from busi_tune.jobs.search import place_ended
+from busi_tune.jobs.search import load_sizes, place_ended
 from busi_tune.kfold_models import resolve_models
 from busi_tune.plan import JoinedPlan, ListPlan, Training
 from busi_tune.results.gather import Reader, gather_run, warn_of_older
@@ -43,6 +43,7 @@ def run_kfold(options: Options) -> int:
         parts = plan_parts(models, search, len(folds))
         show_plan(parts, images, next(iter(folds.values())), config, run_dir)
         return DONE
+    sets = load_sizes(search.config, images) if search else images
     with (
         open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
         open_searches(search, splits, images, run_dir) as searches,
@@ -69,7 +70,7 @@ def run_kfold(options: Options) -> int:
             training for each in searches for training in place_ended(each.study, each.place_trial)
         ]
         inner = {each.inner_name: each.inner_split for each in searches}
-        run_on_cluster(plan, images, splits | inner, config, earlier + placed())
+        run_on_cluster(plan, sets, splits | inner, config, earlier + placed())
         export()
         code = finish_run(placed(), images, run_dir)
         return SOME_FAILED if report_failures(searches) else code
