@@ -103,9 +103,8 @@ class TensorBoard:
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> None:
         """Write an epoch's metrics."""
         writer = self._writer(training, int(metrics["epoch"]))
-        for name, value in metrics.items():
-            if name != "epoch":
-                writer.add_scalar(name, value, int(metrics["epoch"]))
+        for name, value in measured_values(metrics).items():
+            writer.add_scalar(name, value, int(metrics["epoch"]))
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Write settings, final state and value as the training's hyperparameters."""
@@ -173,7 +172,7 @@ class Mlflow:
         run, epoch = self._runs[training.name], int(metrics["epoch"])
         # An epoch that is heard again has the same time, step and values, and so is kept once.
         time = run.start_time + round(1000 * metrics["seconds"])
-        rows = [Metric(k, float(v), time, epoch) for k, v in metrics.items() if k != "epoch"]
+        rows = [Metric(k, v, time, epoch) for k, v in measured_values(metrics).items()]
         self._client.log_batch(run.run_id, metrics=rows)
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
@@ -200,6 +199,16 @@ def searched_settings(config: Config, base: Config) -> dict[str, Any]:
         if is_active(dimension, drawn):
             drawn[dimension.name] = flat[dimension.name]
     return drawn
+
+
+def measured_values(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return what an epoch's row of epochs.csv holds; a scheduler adds notes of its own to it."""
+    own = ("lr", "seconds", "images_per_second")
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if name in own or name.startswith(("train_", "val_"))
+    }
 
 
 def final_values(outcome: Outcome) -> dict[str, float]:

@@ -1,5 +1,6 @@
 import importlib.util
 import logging
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,8 +37,11 @@ def make_training(number: int) -> Training:
     return Training(f"trial {number}", {"trial": number}, config, "search", Path(f"key{number}"))
 
 
-def epoch(number: int) -> dict[str, float]:
-    return {"epoch": number, "seconds": 2.0 * number, "val_dice": number / 4, "val_loss": 1.0}
+def epoch(number: int) -> dict[str, Any]:
+    """An epoch's row as Tune hands it over, without tumours in the validation part."""
+    row = {"epoch": number, "seconds": 2.0 * number, "val_dice": number / 4, "val_loss": 1.0}
+    notes = {"trial_id": "abc", "checkpoint_dir_name": None, "done": False, "config": {"a": 1}}
+    return {**row, "val_dice_tumour": math.nan, **notes}
 
 
 def follow(run_dir: Path, epochs: Mapping[int, list[int]], ends: Mapping[int, Outcome]) -> None:
@@ -80,6 +84,8 @@ def test_mlflow_has_a_run_per_trial_with_its_settings_epochs_state_and_value(run
     assert first.data.params == {"model.architecture": "unet", "optimizer.lr": "0.001"}
     assert [(each.step, each.value) for each in history] == [(1, 0.25), (2, 0.5), (3, 0.75)]
     assert first.data.metrics["final/best_value"] == 0.75
+    measured = {"seconds", "val_dice", "val_loss", "val_dice_tumour"}
+    assert {name for name in first.data.metrics if "/" not in name} == measured
     states = [(run.info.status, run.data.tags["state"]) for _, (run, _) in sorted(runs.items())]
     assert states == [("FINISHED", "finished"), ("KILLED", "pruned"), ("FAILED", "failed")]
     assert runs["trial 2"][0].data.tags["reason"] == FAILED.reason
