@@ -120,6 +120,10 @@ def frame_image(axes: Axes) -> None:
 
 def save_figure(figure: Figure, folder: Path, name: str, *, vector: bool = True) -> None:
     """Write a figure as PNG at 200 dpi, and as SVG where it is not made of images."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine("none")  # once is enough for both files
     for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         if ending == "png" or vector:
             content = io.BytesIO()
