@@ -66,9 +66,7 @@ def run_kfold(options: Options) -> int:
 
         nested = [each.plan(export, gather) for each in searches]
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
-        earlier = [
-            training for each in searches for training in place_ended(each.study, each.place_trial)
-        ]
+        earlier = [t for each in searches for t in place_ended(each.study, each.place_trial)]
         inner = {each.inner_name: each.inner_split for each in searches}
         run_on_cluster(plan, sets, splits | inner, config, earlier + placed())
         export()
