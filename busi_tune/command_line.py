@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, source_of_setting, to_config
+from busi_tune.full_disk import describe_full_disk, find_full_disk
 from busi_tune.kfold_models import load_search, resolve_search
 from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
@@ -116,12 +117,18 @@ def run_command(
     except KeyboardInterrupt:
         trace = traceback.format_exc()
         message, code = "interrupted", INTERRUPTED
-    except ClusterError as error:
+    except Exception as error:
         trace = traceback.format_exc()
-        message, code = f"error: {error}", CLUSTER_FAILED
-    except (ValueError, OSError) as error:
-        trace = traceback.format_exc()
-        message, code = f"error: {error}", BAD_INPUT
+        full = find_full_disk(error)
+        if full is not None:
+            place = options.run_dir if options else Path()
+            message, code = f"error: {describe_full_disk(full, place)}", CLUSTER_FAILED
+        elif isinstance(error, ClusterError):
+            message, code = f"error: {error}", CLUSTER_FAILED
+        elif isinstance(error, ValueError | OSError):
+            message, code = f"error: {error}", BAD_INPUT
+        else:
+            raise
     started = options is not None and (options.run_dir / run_directory.CONFIG).exists()
     if options is not None and started and code != BAD_INPUT:
         message += f"; go on with: {resume_line(command.name, options.run_dir)}"
@@ -152,6 +159,8 @@ def _resumed(
     stored = folder / run_directory.CONFIG
     if not stored.exists():
         raise ValueError(f"{folder} is no run directory: it has no {run_directory.CONFIG}")
+    if not _is_whole(stored):
+        raise ValueError(f"{stored} is damaged: it breaks off{run_directory.MEND}")
     environment = read_json(folder / run_directory.ENVIRONMENT)
     job = environment["job"]
     if job == run_directory.COMPARISON:
@@ -178,6 +187,13 @@ def _resumed(
             f"not {new.search.num_trials}"
         )
     return new
+
+
+def _is_whole(stored: Path) -> bool:
+    """Tell whether a run's configuration has its last setting: a part could pass for all of it."""
+    *_, last = (field.name for field in fields(Config))
+    lines = stored.read_text().splitlines(keepends=True)
+    return bool(lines) and lines[-1].startswith(f"{last}: ") and lines[-1].endswith("\n")
 
 
 def _make_absolute(config: Config, flags: Sequence[str]) -> None:

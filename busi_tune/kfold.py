@@ -15,7 +15,8 @@ With no data given, the packaged demo runs on synthetic images. Examples:
   python -m busi_tune.kfold --data.root BUSI --kfold.search experiments/search.yaml
   python -m busi_tune.kfold --resume runs/kfold-20260101-120000
 
-Exit codes: 0 done, 1 some folds failed, 2 bad input, 3 the cluster failed, 130 interrupted.""",
+Exit codes: 0 done, 1 some folds failed, 2 bad input, 3 the cluster failed or the
+disk is full, 130 interrupted.""",
     compares_models=True,
 )
 

@@ -60,14 +60,22 @@ class Plan(Protocol):
 
 
 def read_outcome(folder: Path, error: str = "") -> Outcome:
-    """Read how a training ended from its folder; `error` is what the scheduler knows instead."""
+    """Read how a training ended from its folder.
+
+    Args:
+        folder: the training's own.
+        error: the death of its process, if the scheduler knows of one.
+    """
     result = folder / run_directory.RESULT
     if result.exists():
         content = read_json(result)
         return Outcome(content["status"], content)
     failure = folder / run_directory.FAILURE
     if failure.exists():
-        error = read_json(failure)["reason"]
+        said = read_json(failure)
+        # What may come from the death of another rank is not the reason of this death.
+        echo = error and said.get("retry")
+        error = f"{error}; it said: {said['reason']}" if echo else said["reason"]
     return Outcome("failed", {}, error or "it ended without a result")
 
 

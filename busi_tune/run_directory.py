@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -28,10 +29,14 @@ COMPARISONS = "comparisons"
 COMPARISON = "comparison"
 """The job of a folder in there, beside search, kfold and train."""
 TRIALS = "trials.csv"
+KNOWN = "known.yaml"
+"""The known configurations of a search, as they were when it began."""
 REFITS = "refits.csv"
 REFIT_IMAGES = "refit_images.csv"
 CLOSED_TEST = "closed_test.csv"
 """In a refit's folder: its images of the closed test part, looked at once."""
+OPENED = "closed_test.json"
+"""For whom the closed test part was opened."""
 FOLDS = "folds.csv"
 EPOCHS = "epochs.csv"
 IMAGES = "images.csv"
@@ -102,6 +107,11 @@ def set_aside(path: Path, why: str) -> None:
     logger.warning("%s %s; it is set aside as %s", path, why, target.name)
 
 
+def was_set_aside(path: Path) -> bool:
+    """Tell whether a file was set aside and not made anew since."""
+    return not path.exists() and any(path.parent.glob(f"{path.name}.damaged*"))
+
+
 @contextlib.contextmanager
 def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when the process dies.
@@ -164,12 +174,40 @@ def environment_record(job: str, data_hash: str, num_images: int) -> dict[str, A
         "data_hash": data_hash,
         "num_images": num_images,
         "commit": _commit(),
+        "code": hash_code(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "packages": {name: _version(name) for name in _RECORDED_PACKAGES},
     }
+
+
+def hash_code(package: Path = Path(__file__).parent) -> str:
+    """Return a hash of every source file of the package, whether committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package)} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def check_code(run_dir: Path) -> None:
+    """Keep other code from going on with a run; runs of versions that did not note theirs may.
+
+    Raises:
+        ValueError: the code is not what the run was begun with; says which both are.
+    """
+    begun = read_json(run_dir / ENVIRONMENT)
+    if begun.get("code", hash_code()) == hash_code():
+        return
+    was = f"busi_tune {begun['packages']['busi_tune']} at commit {begun['commit']}"
+    here = f"busi_tune {_version('busi_tune')} at commit {_commit()}"
+    raise ValueError(
+        f"{run_dir} was begun with {was}, and this is {here}: its sources differ, so trainings "
+        "that are still open may come out otherwise than those that are finished. Check out that "
+        "commit (-dirty: with the changes it had) to go on, or start a new run"
+    )
 
 
 _RECORDED_PACKAGES = (

@@ -14,7 +14,8 @@ given, the packaged demo runs on synthetic images. Examples:
   python -m busi_tune.search --config experiments/search.yaml --data.root BUSI
   python -m busi_tune.search --resume runs/search-20260101-120000 --search.num_trials 80
 
-Exit codes: 0 done, 1 some trials failed, 2 bad input, 3 the cluster failed, 130 interrupted.""",
+Exit codes: 0 done, 1 some trials failed, 2 bad input, 3 the cluster failed or the
+disk is full, 130 interrupted.""",
 )
 
 

@@ -13,7 +13,8 @@ With one worker this needs no Ray. With no data given, it trains on synthetic im
   python -m busi_tune.train --config runs/search-1/best.yaml --data.root BUSI
   python -m busi_tune.train --data.root BUSI --resources.num_workers 2
 
-Exit codes: 0 done, 1 the training failed, 2 bad input, 3 the cluster failed, 130 interrupted.""",
+Exit codes: 0 done, 1 the training failed, 2 bad input, 3 the cluster failed or the
+disk is full, 130 interrupted.""",
 )
 
 

@@ -1,4 +1,6 @@
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +108,25 @@ def test_errors_become_exit_codes(error: BaseException, code: int) -> None:
     assert run_command(COMMAND, body, []) == code
 
 
+def test_a_full_disk_is_said_with_what_is_left_and_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+
+    def body(options: Options) -> int:
+        stored_run(run_dir, {})
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", str(run_dir / "x" / "last.ckpt"))
+        except OSError as error:
+            raise ClusterError("the run broke off") from error
+
+    assert run_command(COMMAND, body, ["--run_dir", str(run_dir)]) == CLUSTER_FAILED
+    said = capsys.readouterr().err
+    assert re.search(rf"the disk is full: [\d,.]+ MB are free at {run_dir}; make space", said)
+    assert said.count("\n") == 1
+    assert f"python -m busi_tune.kfold --resume {run_dir}" in said
+
+
 def test_a_defect_is_not_hidden() -> None:
     def body(options: Options) -> int:
         raise KeyError("defect")
@@ -140,6 +161,24 @@ def test_resume_takes_the_stored_configuration(tmp_path: Path) -> None:
     options = parse(COMMAND, ["--resume", str(folder), "--search.num_trials", "8"])
     assert options.resume and options.run_dir == folder
     assert (options.config.seed, options.config.search.num_trials) == (7, 8)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 300, 1500])
+def test_a_configuration_that_breaks_off_does_not_pass_for_a_whole_one(
+    tmp_path: Path, lost: int
+) -> None:
+    folder = stored_run(tmp_path / "run", {"seed": 12})
+    stored = folder / run_directory.CONFIG
+    stored.write_text(stored.read_text()[:-lost])
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged.*restore it .* a new run"):
+        parse(COMMAND, ["--resume", str(folder)])
+
+
+def test_a_damaged_environment_is_named(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "run", {})
+    write(folder / run_directory.ENVIRONMENT, '{"job": "kf')
+    with pytest.raises(ValueError, match=r"environment\.json is damaged.*restore it"):
+        parse(COMMAND, ["--resume", str(folder)])
 
 
 @pytest.mark.parametrize(

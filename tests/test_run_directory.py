@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from busi_tune.run_directory import create, environment_record, locked, write_atomic
+from busi_tune.run_directory import (
+    check_code,
+    create,
+    environment_record,
+    hash_code,
+    locked,
+    write_atomic,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_scrap(
@@ -60,6 +68,36 @@ def test_the_lock_keeps_a_second_process_out_until_the_first_dies(tmp_path: Path
     holder.stdout.close()
     with locked(tmp_path, wait_seconds=5):
         pass
+
+
+def test_other_code_does_not_go_on_with_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = environment_record("search", "hash", 3)
+    write_json(tmp_path / "environment.json", record)
+    check_code(tmp_path)
+    monkeypatch.setattr("busi_tune.run_directory.hash_code", lambda: "other")
+    monkeypatch.setattr("busi_tune.run_directory._commit", lambda: "abc-dirty")
+    message = rf"at commit {record['commit']}, and this is busi_tune \S+ at commit abc-dirty"
+    with pytest.raises(ValueError, match=f"{message}.*Check out that commit.*or start a new run"):
+        check_code(tmp_path)
+    del record["code"]
+    write_json(tmp_path / "environment.json", record)
+    check_code(tmp_path)
+
+
+def test_the_hash_of_the_code_is_of_every_source_file_and_its_name(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    (package / "inner").mkdir(parents=True)
+    (package / "inner" / "a.py").write_text("x = 1\n")
+    hashes = [hash_code(package)]
+    (package / "notes.txt").write_text("no code")
+    assert hash_code(package) == hashes[0]
+    (package / "inner" / "a.py").write_text("x = 2\n")
+    hashes.append(hash_code(package))
+    (package / "inner" / "a.py").rename(package / "b.py")
+    hashes.append(hash_code(package))
+    assert len(set(hashes)) == 3
 
 
 def test_the_environment_names_versions_hardware_and_data() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from busi_tune.data.busi import quote
 from busi_tune.data.cache import ImageSet
-from busi_tune.run_directory import write_json
+from busi_tune.run_directory import MEND, write_json
 
 PARTS = ("train", "validation", "test")
 
@@ -231,7 +231,7 @@ def load_splits(path: Path, images: ImageSet) -> dict[str, Split]:
         }
         data_hash = manifest["data_hash"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no manifest of splits: {error!r}") from error
+        raise ValueError(f"{path} is no manifest of splits, or damaged: {error!r}{MEND}") from error
     positions = {name: index for index, name in enumerate(images.names)}
     mentioned = {name for parts in named.values() for names in parts.values() for name in names}
     unknown = sorted(mentioned - set(positions))

@@ -86,6 +86,8 @@ def open_run(
         ValueError: the directory exists, or the images are not those it was made with.
         TimeoutError: another process works in it.
     """
+    from busi_tune.training.mend import mend_trainings
+
     run_dir, config = options.run_dir, options.config
     if not options.resume:
         splits = make_splits()
@@ -105,6 +107,7 @@ def open_run(
             write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
             if command != "search" and not (run_dir / run_directory.PROTOCOL).exists():
                 save_protocol(run_dir, config, images, splits)
+        mend_trainings(trainings_folder(config, run_dir))
         logger.info("run directory: %s", run_dir)
         yield splits
 
@@ -142,6 +145,16 @@ def trainings_folder(config: Config, run_dir: Path) -> Path:
     """Return the folder of the trainings' folders."""
     base = Path(config.storage).absolute() if config.storage else run_dir
     return base / run_directory.TRAININGS
+
+
+def check_code(run_dir: Path, plan: Plan) -> None:
+    """Keep other code from training what is still open of a run.
+
+    Raises:
+        ValueError: it would.
+    """
+    if plan.num_open():
+        run_directory.check_code(run_dir)
 
 
 def run_on_cluster(

@@ -10,6 +10,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds, split_key
 from busi_tune.jobs.audit import audit_folds
 from busi_tune.jobs.common import (
+    check_code,
     check_models,
     finish_run,
     load_run_images,
@@ -68,6 +69,7 @@ def run_kfold(options: Options) -> int:
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
         earlier = [t for each in searches for t in place_ended(each.study, each.place_trial)]
         inner = {each.inner_name: each.inner_split for each in searches}
+        check_code(run_dir, plan)
         run_on_cluster(plan, sets, splits | inner, config, earlier + placed())
         export()
         code = finish_run(placed(), images, run_dir)

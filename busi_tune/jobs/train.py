@@ -7,6 +7,7 @@ from busi_tune import run_directory
 from busi_tune.command_line import DONE, Options
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout
+from busi_tune.full_disk import find_full_disk
 from busi_tune.jobs.common import (
     check_models,
     finish_run,
@@ -63,6 +64,8 @@ def train_here(training: Training, images: ImageSet, split: Split) -> None:
     try:
         fit(training.config, images, split, training.folder, log_epoch)
     except Exception as error:
+        if find_full_disk(error):
+            raise
         record_failure(training.folder, error)
 
 

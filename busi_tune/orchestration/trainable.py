@@ -19,6 +19,7 @@ from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
 from busi_tune.plan import Training, record_failure
 from busi_tune.run_directory import read_json
@@ -30,6 +31,9 @@ Images = ImageSet | Mapping[int, ImageSet]
 
 # How often Ray Train looks at its workers; its own 2 s would be most of a short training.
 WORKER_POLL_SECONDS = "0.1"
+
+DISK_FULL = "disk_full"
+"""What a training reports instead of an epoch where it could not write; the value is its folder."""
 
 
 def to_message(training: Training) -> dict[str, Any]:
@@ -93,8 +97,10 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
         )
         record_failure(folder, reason, retry=True)
         raise reason from error
-    except TrainingFailedError:
-        if not failure.exists() or read_json(failure)["retry"]:
+    except TrainingFailedError as error:
+        if DISK_FULL in str(error):  # what led to a rank's exception does not come along with it
+            tune.report({DISK_FULL: str(folder)})
+        elif not failure.exists() or read_json(failure)["retry"]:
             raise  # a worker died: Tune tries again
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -137,11 +143,12 @@ def _run(
     stored: Mapping[int, Any],
     splits: Mapping[str, Split],
     fit: Fit | None,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     """Run `fit` and leave its result or the reason of its failure in the training's folder.
 
-    What an exception stops would stop it again, so only the death of a process is retried.
+    What an exception stops would stop it again, so only the death of a process is retried. A full
+    disk is no failure of the training: it is left as it is and the driver told.
     """
     config = from_dict(message["settings"])
     fit = fit or _real_fit(config)
@@ -158,6 +165,11 @@ def _run(
         fit(config, images, splits[message["split"]], folder, on_epoch_end)
     except Exception as error:
         alone = config.resources.num_workers == 1
+        if find_full_disk(error):
+            if not alone:
+                raise RuntimeError(DISK_FULL) from error
+            report({DISK_FULL: str(folder)})
+            return
         record_failure(folder, error, retry=not alone and _may_come_from_another_rank(error))
         if not alone:
             raise  # the other ranks wait for this one

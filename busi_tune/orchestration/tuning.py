@@ -1,6 +1,8 @@
 """A plan as Tune sees it: a searcher that hands out trainings, a scheduler that hears of epochs."""
 
+import errno
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from busi_tune.command_line import ClusterError
 from busi_tune.config import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
-from busi_tune.orchestration.trainable import Fit, Images, build_trainable, to_message
+from busi_tune.orchestration.trainable import DISK_FULL, Fit, Images, build_trainable, to_message
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
 
 logger = logging.getLogger(__name__)
@@ -48,10 +50,11 @@ class _Unsaved:
 class PlanSearcher(_Unsaved, Searcher):
     """Asks the plan for trainings and tells it of their ends."""
 
-    def __init__(self, plan: Plan, observer: Observer) -> None:
+    def __init__(self, plan: Plan, observer: Observer, max_failures: int) -> None:
         super().__init__()
         self._plan = plan
         self._observer = observer
+        self._tries = max_failures + 1
         self.trainings: dict[str, Training] = {}
 
     def suggest(self, trial_id: str) -> Any:
@@ -69,7 +72,9 @@ class PlanSearcher(_Unsaved, Searcher):
     ) -> None:
         """Read from the training's folder how it ended, and tell the plan."""
         training = self.trainings.pop(trial_id)
-        outcome = read_outcome(training.folder, "its worker died" if error else "")
+        times = "once" if self._tries == 1 else f"{self._tries} times"
+        death = f"its worker died (killed or out of memory), {times}" if error else ""
+        outcome = read_outcome(training.folder, death)
         self._plan.on_end(training, outcome)
         self._observer.on_end(training, outcome)
 
@@ -112,8 +117,14 @@ class PlanScheduler(_Unsaved, FIFOScheduler):
         self._observer = observer
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Note the epoch before the training is allowed to go on."""
+        """Note the epoch before the training is allowed to go on.
+
+        Raises:
+            OSError: a training found the disk full; the run is to be broken off.
+        """
         training = self._searcher.trainings[trial.trial_id]
+        if DISK_FULL in result:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result[DISK_FULL])
         if "epoch" in result:
             if self._plan.on_epoch(training, result):
                 (training.folder / run_directory.STOP).touch()
@@ -184,7 +195,7 @@ def _tune(
     observer: Observer,
     scratch: str,
 ) -> None:
-    searcher = PlanSearcher(plan, observer)
+    searcher = PlanSearcher(plan, observer, max_failures)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(

@@ -13,7 +13,7 @@ import torch
 
 from busi_tune import run_directory
 from busi_tune.config import TrainingConfig
-from busi_tune.run_directory import locked, set_aside
+from busi_tune.run_directory import locked, set_aside, was_set_aside
 from busi_tune.training.checkpoint import load_checkpoint, read_checked
 from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
 
@@ -56,20 +56,13 @@ def mend_training(folder: Path) -> None:
     _mend_checkpoints(folder)
 
 
-def was_damaged(folder: Path) -> bool:
-    """Tell whether a training had a result that was set aside, and has none since."""
-    return not (folder / run_directory.RESULT).exists() and any(
-        folder.glob(f"{run_directory.RESULT}.damaged*")
-    )
-
-
 def ended_rows(folder: Path, training: TrainingConfig) -> list[Row]:
     """Return the epochs of a training that has lost its result but not its best epoch.
 
     None where it has not, or where further epochs are to be run.
     """
     best, table = folder / run_directory.BEST_CHECKPOINT, folder / run_directory.EPOCHS
-    if not (was_damaged(folder) and best.exists() and table.exists()):
+    if not (was_set_aside(folder / run_directory.RESULT) and best.exists() and table.exists()):
         return []
     rows = _read_rows(table)
     ended = (

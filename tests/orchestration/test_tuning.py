@@ -14,6 +14,7 @@ from busi_tune.command_line import ClusterError
 from busi_tune.config import Config, ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Training
@@ -151,8 +152,39 @@ def test_a_worker_that_dies_too_often_fails_its_training(
     resources = ResourcesConfig(max_failures=0)
     plan = ListPlan(make_trainings(1, config_with()))
     run_plan(plan, images, splits, resources, notes, make_fit(body))
-    assert notes.ended == {"training 0": "failed"}
-    assert "died" in notes.reasons["training 0"]
+    assert notes.reasons == {"training 0": "its worker died (killed or out of memory), once"}
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_full_disk_breaks_the_run_off_and_fails_nothing(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes, num_workers: int
+) -> None:
+    trainings = make_trainings(1, config_with(resources__num_workers=num_workers))
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import errno
+
+        if epoch == 2 and not (folder / "space").exists():
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:
+                raise RuntimeError("a library says it in its own way") from error
+
+    resources = ResourcesConfig(num_workers=num_workers)
+    plan = ListPlan(trainings)
+    with pytest.raises(ClusterError) as caught:
+        run_plan(plan, images, splits, resources, notes, make_fit(body))
+    full = find_full_disk(caught.value)
+    assert full is not None
+    assert getattr(full, "filename", "") == str(trainings[0].folder)
+    assert notes.ended == {}
+    assert plan.num_open() == 1
+    assert not (trainings[0].folder / "failure.json").exists()
+    if num_workers == 1:
+        (trainings[0].folder / "space").touch()
+        run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
+        assert notes.ended == {"training 0": "finished"}
+        assert result_of(trainings[0])["first_epoch"] == 2
 
 
 def test_trainings_at_a_time_share_one_copy_of_the_images(

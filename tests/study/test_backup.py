@@ -92,13 +92,13 @@ def test_a_damaged_study_is_set_aside_and_its_copy_takes_its_place(
     assert len(values(study)) == 3
 
 
-def test_the_log_of_a_damaged_study_is_not_written_into_its_copy(study: Path) -> None:
+def test_the_log_of_a_lost_study_is_not_written_into_its_copy(study: Path) -> None:
     backup = study.with_name("study.backup.db")
     with open_study(study, Config()) as opened:
         opened.ask()
         log = study.with_name("study.db-wal").read_bytes()
     assert log
-    damage(study, "beginning")
+    damage(study, "gone")
     study.with_name("study.db-wal").write_bytes(log)
     recover(study, backup)
     assert len(values(study)) == 2

@@ -10,9 +10,9 @@ import torch
 
 from busi_tune.config import Config
 from busi_tune.models import ARCHITECTURES
-from busi_tune.run_directory import locked
+from busi_tune.run_directory import locked, was_set_aside
 from busi_tune.training.loop import fit
-from busi_tune.training.mend import mend_training, mend_trainings, was_damaged
+from busi_tune.training.mend import mend_training, mend_trainings
 from busi_tune.training.result import read_result
 from tests.training.small_training import (
     NETWORKS,
@@ -184,6 +184,6 @@ def test_a_folder_in_use_is_left_to_its_user(trainings: Path) -> None:
     cut(trainings / "finished" / "result.json")
     with locked(trainings / "finished"):
         mend_trainings(trainings)
-        assert not was_damaged(trainings / "finished")
+        assert not was_set_aside(trainings / "finished" / "result.json")
     mend_trainings(trainings)
-    assert was_damaged(trainings / "finished")
+    assert was_set_aside(trainings / "finished" / "result.json")
