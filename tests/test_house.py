@@ -108,7 +108,7 @@ def test_every_configuration_in_the_project_is_valid(
     repeated = [name for name, value in settings.items() if value == _default(name)]
     assert not repeated, "a configuration names only what differs from the defaults"
     if config.search.space:
-        from busi_tune.jobs.search import check_space
+        from busi_tune.jobs.space import check_space
         from busi_tune.models import encoder_decoder
         from busi_tune.search_space import compile_space
 

@@ -21,7 +21,7 @@ from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, read_split_key
 from busi_tune.jobs.common import place_training
 from busi_tune.jobs.folds import fold_label, place_fold, seed_repeat
-from busi_tune.jobs.search import check_space
+from busi_tune.jobs.space import check_space
 from busi_tune.kfold_models import NESTED, resolve_search
 from busi_tune.plan import FollowedPlan, Plan, Training
 from busi_tune.run_directory import write_atomic

@@ -5,6 +5,7 @@ therefore trained again, with fresh weights and a fresh validation part per seed
 the best of these means. It alone, beside the baselines, is scored on the closed test part, once.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, redraw_validation
 from busi_tune.jobs.common import images_at, place_training
 from busi_tune.plan import Training, read_outcome
-from busi_tune.run_directory import write_atomic
+from busi_tune.run_directory import read_json, write_atomic, write_json
 from busi_tune.settings import override
 from busi_tune.study.objectives import leading_trials, sign_of
+
+logger = logging.getLogger(__name__)
 
 RESULT_COLUMNS = (
     "best_value", "epochs", "best_epoch", "seconds", "num_parameters", "milliseconds_per_image",
@@ -134,7 +137,23 @@ class Refits:
         return next(candidate for candidate in self.candidates() if candidate.name == best)
 
     def open_test_part(self, winner: Candidate) -> None:
-        """Score the refits of the winner and the baselines on the closed test part, once."""
+        """Score the refits of the winner and the baselines on the closed test part, once.
+
+        A search that grew afterwards and has another winner does not open it again.
+        """
+        opened = self.run_dir / run_directory.OPENED
+        if not opened.exists():
+            write_json(opened, {"winner": winner.name, "trials": len(self.study.trials)})
+        first = read_json(opened)["winner"]
+        if first != winner.name:
+            logger.warning(
+                "the closed test part was opened for %s: it is not opened again for %s; test that "
+                "on other images",
+                first,
+                winner.name,
+            )
+            return
+        logger.info("scoring %s on the closed test part", winner.name)
         for training in self.place():
             if training.identity["trial"] not in (None, winner.trial):
                 continue

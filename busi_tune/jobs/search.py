@@ -1,8 +1,8 @@
 """The search: trials over one development part, and the best of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
+    check_code,
     check_models,
     images_at,
     load_run_images,
@@ -27,13 +28,14 @@ from busi_tune.jobs.disk import remove_lost_checkpoints
 from busi_tune.jobs.dry_run import show_plan, show_space
 from busi_tune.jobs.forecast import plan_search
 from busi_tune.jobs.refit import Refits, refit_splits, without_test
-from busi_tune.plan import FollowedPlan, Training, read_outcome
+from busi_tune.jobs.space import read_space
+from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Plan, Training, read_outcome
 from busi_tune.results.gather import gather_epochs, gather_images
-from busi_tune.run_directory import write_atomic
-from busi_tune.search_space import Dimension, compile_space, image_sizes, sample
-from busi_tune.settings import check_config, override, to_yaml
+from busi_tune.run_directory import was_set_aside, write_atomic
+from busi_tune.search_space import Dimension, image_sizes
+from busi_tune.settings import override, to_yaml
 from busi_tune.study.objectives import best_trial
-from busi_tune.study.starts import find_starts, read_baselines
+from busi_tune.study.starts import Known, keep_known, read_known
 from busi_tune.study.storage import copy_study, open_study
 from busi_tune.study.tables import export_trials
 from busi_tune.study.trials import Place, StudyPlan
@@ -50,13 +52,14 @@ def run_search(options: Options) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_trackers(config.search.trackers)
     space, samples = read_space(options)
-    starts, baselines = find_starts(config, space), read_baselines(config)
-    check_models(baselines)
+    known = read_known(config, space, run_dir)
+    check_models(known.baselines)
     images = load_run_images(options, "search")
     if options.dry_run:
         show_space(space)
         split = make_splits(images, config)[SPLIT]
-        show_plan(plan_search(samples, baselines, config.search), images, split, config, run_dir)
+        parts = plan_search(samples, known.baselines, config.search)
+        show_plan(parts, images, split, config, run_dir)
         return DONE
     sets = load_sizes(config, images)
     with (
@@ -64,37 +67,98 @@ def run_search(options: Options) -> int:
         open_study(run_dir / run_directory.STUDY, config) as study,
         open_trackers(config, run_dir) as trackers,
     ):
-        trial_splits, refitted = _part_splits(splits, config)
-        refits = Refits(study, config, baselines, refitted, images, run_dir)
+        keep_known(known, run_dir)
+        search = Search(study, config, space, known, splits, images, run_dir)
+        plan, left = search.plan()
+        check_code(run_dir, plan)
+        run_on_cluster(plan, sets, search.development, config, search.ended(), left, trackers)
+        return search.close()
 
-        def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
-            own = override(config, settings)
-            return place_trial(number, own, trial_splits, images, run_dir)
 
-        def follow() -> list[Training]:
-            best = best_trial(study)
-            if best is not None:
-                chosen = override(config, best.user_attrs["settings"])
-                write_best(chosen, splits[SPLIT], images, run_dir)
-            return refits.place()
+@dataclass(frozen=True)
+class Search:
+    """A search under way."""
 
-        removed: set[str] = set()
+    study: optuna.Study
+    config: Config
+    space: list[Dimension]
+    known: Known
+    splits: Mapping[str, Split]
+    images: ImageSet
+    run_dir: Path
+    removed: set[str] = field(default_factory=set)
+    """Trainings whose checkpoints are gone already."""
 
-        def export() -> None:
-            export_trials(study, space, run_dir)
-            copy_study(run_dir / run_directory.STUDY)
-            remove_lost_checkpoints(study, config, run_dir, removed)
+    @property
+    def development(self) -> dict[str, Split]:
+        """All splits as trainings are given them: the test part stays closed."""
+        return {name: without_test(split) for name, split in self.splits.items()}
 
-        trials = StudyPlan(study, config, space, place, export, starts)
-        plan = FollowedPlan(trials, follow, refits.export, refits.number)
-        earlier = place_ended(study, place)
-        development = {name: without_test(split) for name, split in splits.items()}
-        left = trials.limits.seconds_left()
-        run_on_cluster(plan, sets, development, config, earlier, left, trackers)
-        export()
-        close_search(refits, config, splits[SPLIT], images, run_dir)
-        write_run(place_ended(study, place), images, run_dir)
-        return report_end(study, refits, run_dir)
+    @property
+    def refits(self) -> Refits:
+        """What comes after the trials."""
+        splits = {n: split for n, split in self.splits.items() if n.startswith("refit-")}
+        return Refits(
+            self.study, self.config, self.known.baselines, splits, self.images, self.run_dir
+        )
+
+    def plan(self) -> tuple[Plan, float | None]:
+        """Return the trials and the refits as a plan, and the seconds that the budget leaves."""
+        again = [t for t in self.ended() if was_set_aside(t.folder / run_directory.RESULT)]
+        trials = StudyPlan(
+            self.study, self.config, self.space, self.place, self.export, self.known.starts
+        )
+        refits = self.refits
+        followed = FollowedPlan(trials, self.follow, refits.export, refits.number)
+        return JoinedPlan([ListPlan(again), followed]), trials.limits.seconds_left()
+
+    def place(self, number: int, settings: Mapping[str, Any]) -> list[Training]:
+        """Make the trainings of a trial: one, or one per inner fold."""
+        own = override(self.config, settings)
+        folds = [name for name in self.splits if name.startswith(f"{SPLIT}/")]
+        trainings = []
+        for fold, name in enumerate(folds or [SPLIT]):
+            label = f"trial {number} fold {fold}" if folds else f"trial {number}"
+            identity = {"trial": number} | ({"fold": fold} if folds else {})
+            parts = self.development[name]
+            trainings.append(
+                place_training(label, identity, own, name, parts, self.images, self.run_dir)
+            )
+        return trainings
+
+    def ended(self) -> list[Training]:
+        """Make the trainings of the trials that have ended."""
+        return place_ended(self.study, self.place)
+
+    def export(self) -> None:
+        """Write what a trial that has ended changes beside the study."""
+        export_trials(self.study, self.space, self.run_dir)
+        copy_study(self.run_dir / run_directory.STUDY)
+        remove_lost_checkpoints(self.study, self.config, self.run_dir, self.removed)
+
+    def follow(self) -> list[Training]:
+        """Write the best trial's configuration, and return the refits."""
+        best = best_trial(self.study)
+        if best is not None:
+            self.write_best(override(self.config, best.user_attrs["settings"]))
+        return self.refits.place()
+
+    def close(self) -> int:
+        """Name the winner, look at the closed test part, and write tables and figures."""
+        self.export()
+        close_refits(self.refits, self.write_best)
+        trainings = self.ended()
+        gather_epochs(self.run_dir, trainings)
+        gather_images(self.run_dir, trainings)
+        write_tables_and_figures(self.run_dir, self.images)
+        return report_end(self.study, self.refits, self.run_dir)
+
+    def write_best(self, config: Config) -> None:
+        """Write best.yaml: a configuration and the images on which it was chosen."""
+        split = self.splits[SPLIT]
+        seen = sorted(self.images.names[index] for index in (*split.train, *split.validation))
+        best = override(config, {"data.chosen_on": seen})
+        write_atomic(self.run_dir / run_directory.BEST, to_yaml(best))
 
 
 def load_sizes(config: Config, images: ImageSet) -> dict[int, ImageSet]:
@@ -120,107 +184,16 @@ def make_splits(images: ImageSet, config: Config) -> dict[str, Split]:
     return splits
 
 
-def _part_splits(
-    splits: Mapping[str, Split], config: Config
-) -> tuple[dict[str, Split], dict[str, Split]]:
-    """Part the splits of the trials from those of the refits."""
-    refitted = {name: split for name, split in splits.items() if name.startswith("refit-")}
-    folds = {name: split for name, split in splits.items() if name.startswith(f"{SPLIT}/")}
-    return folds or {SPLIT: splits[SPLIT]}, refitted
-
-
-def place_trial(
-    number: int, config: Config, splits: Mapping[str, Split], images: ImageSet, run_dir: Path
-) -> list[Training]:
-    """Make the trainings of a trial: one, or one per inner fold."""
-    trainings = []
-    for fold, (name, split) in enumerate(splits.items()):
-        alone = len(splits) == 1
-        label = f"trial {number}" + ("" if alone else f" fold {fold}")
-        identity = {"trial": number} | ({} if alone else {"fold": fold})
-        parts = without_test(split)
-        trainings.append(place_training(label, identity, config, name, parts, images, run_dir))
-    return trainings
-
-
-def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
-    """Compile the search space and draw an example of each architecture and encoder.
-
-    Raises:
-        ValueError: a mistake in the space; names the file that it comes from.
-    """
-    config = options.config
-    try:
-        space = compile_space(config.search.space)
-        return space, check_space(space, config)
-    except ValueError as error:
-        source = f"{options.space_source}: " if options.space_source else ""
-        raise ValueError(f"{source}{error}") from error
-
-
-def check_space(
-    space: list[Dimension], config: Config, num_samples: int = 200
-) -> dict[str, Config]:
-    """Refuse a space whose samples no training could run with, by drawing some.
-
-    Returns:
-        An example of each architecture and encoder that was drawn.
-
-    Raises:
-        ValueError: a rule that a sample breaks, or a network that cannot be built.
-    """
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
-    checked: set[tuple[object, ...]] = set()
-    examples: dict[str, Config] = {}
-    for _ in range(num_samples):
-        settings = sample(space, study.ask())
-        resolved = override(config, settings)
-        try:
-            check_config(resolved)
-            _check_network(resolved, checked)
-        except ValueError as error:
-            raise ValueError(f"search.space allows {settings}, but: {error}") from error
-        model = resolved.model
-        encoder = "" if model.architecture in ("unet", "report_cnn") else f" {model.encoder}"
-        examples.setdefault(f"{model.architecture}{encoder}", resolved)
-    return examples
-
-
-def _check_network(config: Config, checked: set[tuple[object, ...]]) -> None:
-    """Check a network at its size, and once for all sizes that its weights can be had."""
-    from busi_tune.models import check_model
-
-    model, size = config.model, config.data.image_size
-    scratch = replace(model, encoder_weights="none", dropout=0.0)
-    weights = (model.architecture, model.encoder, model.encoder_weights)
-    network = (repr(scratch), size)
-    if weights not in checked:
-        check_model(model, size)
-    elif network not in checked:
-        check_model(scratch, size)
-    checked |= {weights, network}
-
-
-def close_search(
-    refits: Refits, config: Config, split: Split, images: ImageSet, run_dir: Path
-) -> None:
-    """Name the winner of the refits, write best.yaml and look at the closed test part."""
+def close_refits(refits: Refits, write_best: Callable[[Config], None]) -> None:
+    """Name the winner of the refits, write its configuration and look at the closed test part."""
     if not refits.place():
         return
     refits.export()
     winner = refits.winner()
     if winner is not None:
-        write_best(winner.config, split, images, run_dir)
-        logger.info("scoring %s on the closed test part", winner.name)
+        write_best(winner.config)
         refits.open_test_part(winner)
     refits.gather_images()
-
-
-def write_best(config: Config, split: Split, images: ImageSet, run_dir: Path) -> None:
-    """Write best.yaml: a configuration and the images on which it was chosen."""
-    seen = sorted(images.names[index] for index in (*split.train, *split.validation))
-    best = override(config, {"data.chosen_on": seen})
-    write_atomic(run_dir / run_directory.BEST, to_yaml(best))
 
 
 def place_ended(study: optuna.Study, place: Place) -> list[Training]:
@@ -231,13 +204,6 @@ def place_ended(study: optuna.Study, place: Place) -> list[Training]:
         if trial.state.is_finished() and "settings" in trial.user_attrs
         for training in place(trial.number, trial.user_attrs["settings"])
     ]
-
-
-def write_run(trainings: Sequence[Training], images: ImageSet, run_dir: Path) -> None:
-    """Gather what the trials left, and write tables and figures."""
-    gather_epochs(run_dir, trainings)
-    gather_images(run_dir, trainings)
-    write_tables_and_figures(run_dir, images)
 
 
 def report_end(study: optuna.Study, refits: Refits, run_dir: Path) -> int:

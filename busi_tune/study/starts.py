@@ -5,16 +5,19 @@ Both are named by YAML files and the word report, which stands for the report's 
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from busi_tune import run_directory
 from busi_tune.config import Config, ModelConfig
 from busi_tune.flags import load_settings, name_files, typed_override
 from busi_tune.kfold_models import MODEL_SECTIONS, is_model_name
+from busi_tune.run_directory import write_atomic
 from busi_tune.search_space import Dimension, image_sizes, is_active
-from busi_tune.settings import dotted, flatten, override
+from busi_tune.settings import dotted, flatten, from_dict, override
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,38 @@ _WITH_ENCODER = ("encoder", "encoder_weights")
 
 # A baseline has the budget of the search, and is ranked and run as all of it is.
 _OF_THE_SEARCH = ("epochs", "max_seconds", "monitor", "device")
+
+
+@dataclass(frozen=True)
+class Known:
+    """The known configurations of a search."""
+
+    starts: Sequence[Mapping[str, Any]]
+    """The searched settings of those tried first."""
+    baselines: Mapping[str, Config]
+    """Those refitted beside the winner, by name."""
+
+
+def read_known(config: Config, space: Sequence[Dimension], run_dir: Path) -> Known:
+    """Read the known configurations as they were when the run began, or else from their files."""
+    path = run_dir / run_directory.KNOWN
+    if not path.exists():
+        return Known(find_starts(config, space), read_baselines(config))
+    kept = yaml.safe_load(path.read_text())
+    baselines = {name: from_dict(settings) for name, settings in kept["baselines"].items()}
+    for baseline in baselines.values():  # where it runs is the resumed run's
+        baseline.resources, baseline.storage = config.resources, config.storage
+        baseline.data.root, baseline.data.cache_dir = config.data.root, config.data.cache_dir
+    return Known(kept["starts"], baselines)
+
+
+def keep_known(known: Known, run_dir: Path) -> None:
+    """Write the known configurations down: their files may change while the run lasts."""
+    path = run_dir / run_directory.KNOWN
+    if not path.exists():
+        baselines = {name: asdict(config) for name, config in known.baselines.items()}
+        kept = {"starts": [dict(start) for start in known.starts], "baselines": baselines}
+        write_atomic(path, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
 
 
 def find_starts(config: Config, space: Sequence[Dimension]) -> list[dict[str, Any]]:

@@ -163,6 +163,9 @@ def test_the_closed_test_part_is_looked_at_once_by_winner_and_baselines_alone(
         assert own["image"].tolist() == expected
     dice = compute_metrics(test[list(COUNTS)].to_numpy())["dice"]
     assert test["dice"].to_numpy() == pytest.approx(dice)
-    # A second time nothing is evaluated.
+    # A second time nothing is evaluated, also not for another winner of a search that grew.
     monkeypatch.setattr("busi_tune.jobs.refit._evaluate_best", None)
     refits.open_test_part(winner)
+    other = next(c for c in refits.candidates() if c.name not in (winner.name, "known"))
+    refits.open_test_part(other)
+    assert len(list(tmp_path.glob(f"trainings/*/{run_directory.CLOSED_TEST}"))) == 4

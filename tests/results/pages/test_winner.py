@@ -110,3 +110,23 @@ def test_a_search_without_refits_has_no_such_page(tmp_path: Path) -> None:
     write_winner(run)
     assert closing_lines(run) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_later_winner_is_said_to_be_untested(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    images = pd.read_csv(tmp_path / run_directory.REFIT_IMAGES)
+    lost = (images["part"] == "test") & (images["model"] == "trial 4")
+    images[~lost].to_csv(tmp_path / run_directory.REFIT_IMAGES, index=False)
+    assert closing_lines(run)[1].startswith("The closed test part was not looked at for trial 4")
+    write_winner(run)
+    assert "| known | tumour images" not in (tmp_path / "tables" / "winner.md").read_text()
+
+
+def test_a_test_part_without_tumours_tells_nothing(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    images = pd.read_csv(tmp_path / run_directory.REFIT_IMAGES)
+    images.loc[images["part"] == "test", ["tp", "fn"]] = 0
+    images.to_csv(tmp_path / run_directory.REFIT_IMAGES, index=False)
+    assert closing_lines(run)[1] == (
+        "The closed test part has no tumour image, so nothing is said of it."
+    )

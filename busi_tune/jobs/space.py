@@ -1,0 +1,68 @@
+"""Whether every configuration that a search space allows can be trained, told by drawing some."""
+
+from dataclasses import replace
+
+import optuna
+
+from busi_tune.command_line import Options
+from busi_tune.config import Config
+from busi_tune.search_space import Dimension, compile_space, sample
+from busi_tune.settings import check_config, override
+
+
+def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
+    """Compile the search space and draw an example of each architecture and encoder.
+
+    Raises:
+        ValueError: a mistake in the space; names the file that it comes from.
+    """
+    config = options.config
+    try:
+        space = compile_space(config.search.space)
+        return space, check_space(space, config)
+    except ValueError as error:
+        source = f"{options.space_source}: " if options.space_source else ""
+        raise ValueError(f"{source}{error}") from error
+
+
+def check_space(
+    space: list[Dimension], config: Config, num_samples: int = 200
+) -> dict[str, Config]:
+    """Refuse a space whose samples no training could run with, by drawing some.
+
+    Returns:
+        An example of each architecture and encoder that was drawn.
+
+    Raises:
+        ValueError: a rule that a sample breaks, or a network that cannot be built.
+    """
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
+    checked: set[tuple[object, ...]] = set()
+    examples: dict[str, Config] = {}
+    for _ in range(num_samples):
+        settings = sample(space, study.ask())
+        resolved = override(config, settings)
+        try:
+            check_config(resolved)
+            _check_network(resolved, checked)
+        except ValueError as error:
+            raise ValueError(f"search.space allows {settings}, but: {error}") from error
+        model = resolved.model
+        encoder = "" if model.architecture in ("unet", "report_cnn") else f" {model.encoder}"
+        examples.setdefault(f"{model.architecture}{encoder}", resolved)
+    return examples
+
+
+def _check_network(config: Config, checked: set[tuple[object, ...]]) -> None:
+    """Check a network at its size, and once for all sizes that its weights can be had."""
+    from busi_tune.models import check_model
+
+    model, size = config.model, config.data.image_size
+    scratch = replace(model, encoder_weights="none", dropout=0.0)
+    weights = (model.architecture, model.encoder, model.encoder_weights)
+    network = (repr(scratch), size)
+    if weights not in checked:
+        check_model(model, size)
+    elif network not in checked:
+        check_model(scratch, size)
+    checked |= {weights, network}
