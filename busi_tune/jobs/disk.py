@@ -4,16 +4,16 @@ from pathlib import Path
 
 import optuna
 
-from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.jobs.common import trainings_folder
 from busi_tune.study.objectives import leading_trials
+from busi_tune.training.disk import remove_checkpoints
 
 
 def remove_lost_checkpoints(
     study: optuna.Study, config: Config, run_dir: Path, removed: set[str]
 ) -> None:
-    """Remove the best checkpoints of trials that have ended, but for the leaders'.
+    """Remove the checkpoints of trials that have ended, but for the leaders'.
 
     Args:
         study: the study.
@@ -31,5 +31,5 @@ def remove_lost_checkpoints(
         keys.update(trial.user_attrs.get("keys", ()))
     folder = trainings_folder(config, run_dir)
     for key in lost - kept - removed:
-        (folder / key / run_directory.BEST_CHECKPOINT).unlink(missing_ok=True)
+        remove_checkpoints(folder / key)
     removed |= lost - kept
