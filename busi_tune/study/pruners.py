@@ -38,7 +38,7 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
     if search.pruner == "hyperband":
         return HyperbandPruner(first, last, search.reduction_factor)
     if search.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs - 1)
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
     return optuna.pruners.NopPruner()
 
 
@@ -71,6 +71,8 @@ class HalvingPruner(optuna.pruners.BasePruner):
             and self._competes(trial, other)
         ]
         keep = max(1, (len(others) + 1) // self._factor)
+        if math.isnan(own):
+            return True
         return sum(better(own, other) == other != own for other in others) >= keep
 
     def _competes(self, trial: FrozenTrial, other: FrozenTrial) -> bool:

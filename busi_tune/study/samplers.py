@@ -1,6 +1,7 @@
 """How settings are proposed: a sampler made anew for each trial.
 
-One seed for all trials would propose the same points again after every resume.
+One seed for all trials would propose the same points again after every resume, and seeds that count
+up would make the next search's trials those of this one.
 """
 
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 import optuna
 
 from busi_tune.config import SearchConfig
+from busi_tune.data.seeds import derive_seed
 
 NUM_RANDOM = 10
 """Trials at random before a model of the space is trusted."""
@@ -28,7 +30,7 @@ def build_sampler(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = _build(search, seed + number)
+        sampler = _build(search, derive_seed("sampler", seed, number) % 2**32)
         if number < len(starts):
             return optuna.samplers.PartialFixedSampler(dict(starts[number]), sampler)
         return sampler

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.plan import Outcome, Training
 from busi_tune.search_space import Dimension, sample
@@ -137,12 +138,15 @@ class StudyPlan:
             if name in summary:
                 run.trial.set_user_attr(name, summary[name])
         values = read_values(summary, self._search.objectives)
-        if outcome.failed or not all(map(math.isfinite, values)):
-            run.trial.set_user_attr("reason", outcome.reason or "its value is not finite")
+        if outcome.failed:
+            run.trial.set_user_attr("reason", outcome.reason)
             self.study.tell(run.trial, state=TrialState.FAIL)
         elif reason or outcome.status == "pruned":
             run.trial.set_user_attr("reason", reason)
             self.study.tell(run.trial, state=TrialState.PRUNED)
+        elif not all(map(math.isfinite, values)):
+            run.trial.set_user_attr("reason", "its value is not finite")
+            self.study.tell(run.trial, state=TrialState.FAIL)
         else:
             self.study.tell(run.trial, values)
         self.limits.note()
@@ -156,10 +160,12 @@ class StudyPlan:
         if outcome.failed or outcome.status == "pruned" or not more:
             return ""
         best = best_trial(self.study)
-        if best is None:
+        if best is None or len(self._search.objectives) > 1:
             return ""
         folders = [training.folder for training in run.trainings[: len(run.results)]]
         of_best = [folders[0].parent / key for key in best.user_attrs["keys"]]
+        if not all((folder / run_directory.IMAGES).exists() for folder in of_best):
+            return ""  # one of its trainings was damaged and is being made anew
         level = self._search.race_level
         if is_beaten(folders, of_best, self._config.training.monitor, level):
             return f"beaten by trial {best.number} after {len(folders)} folds"

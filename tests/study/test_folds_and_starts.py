@@ -91,6 +91,23 @@ def test_a_trial_that_cannot_win_is_stopped_after_a_fold(tmp_path: Path) -> None
     assert table["reason"][1] == "beaten by trial 0 after 1 folds"
 
 
+@pytest.mark.parametrize("reason", ["several objectives", "the best is being made anew"])
+def test_without_a_fair_comparison_no_trial_is_beaten(tmp_path: Path, reason: str) -> None:
+    settings: dict[str, Any] = {"inner_folds": 2, "num_trials": 2}
+    if reason == "several objectives":
+        settings |= {"objectives": ["monitor", "parameters"], "pruner": "none"}
+    config = make_config(**settings)
+    with open_study(tmp_path / "study.db", config) as study:
+        plan = make_plan(study, config, tmp_path)
+        for dice in (0.7, 0.7, 0.5, 0.5):
+            training = plan.next_training()
+            assert training is not None
+            finish(plan, training, dice)
+            if reason != "several objectives":
+                (tmp_path / "0-0" / "images.csv").unlink(missing_ok=True)
+        assert set(trials_table(study, SPACE)["state"]) == {"COMPLETE"}
+
+
 def test_an_interrupted_trial_goes_through_its_folds_again(tmp_path: Path) -> None:
     config = make_config(inner_folds=2, num_trials=1)
     with open_study(tmp_path / "study.db", config) as study:
@@ -171,6 +188,19 @@ def test_every_sampler_draws_the_same_again_and_other_points_per_trial(
     assert len({params["optimizer.lr"] for params in drawn[0]}) > 10
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_searches_of_two_seeds_share_no_proposal(tmp_path: Path, sampler: str) -> None:
+    drawn: list[set[float]] = []
+    for seed in (0, 1):
+        config = override(make_config(sampler=sampler, num_trials=10), {"seed": seed})
+        with open_study(tmp_path / f"{seed}.db", config) as study:
+            plan = make_plan(study, config, tmp_path / str(seed))
+            while training := plan.next_training():
+                finish(plan, training, 0.5 + training.config.optimizer.lr)
+            drawn.append({trial.params["optimizer.lr"] for trial in study.get_trials()})
+    assert not drawn[0] & drawn[1]
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_several_objectives_leave_a_front_and_rank_by_the_first(
     tmp_path: Path, sampler: str
@@ -217,3 +247,17 @@ def test_over_time_running_trials_end_with_their_epoch(
         assert plan.num_open() == 0
         table = trials_table(study, SPACE)
     assert table[["state", "reason"]].to_numpy().tolist() == [["PRUNED", OVER_TIME]]
+
+
+def test_a_pruned_trial_without_one_of_the_objectives_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives = ["monitor", "milliseconds"]
+    config = make_config(budget="1h", pruner="none", objectives=objectives)
+    with open_study(tmp_path / "study.db", config) as study:
+        plan = make_plan(study, config, tmp_path)
+        training = plan.next_training()
+        assert training is not None
+        monkeypatch.setattr(plan.limits, "spent", lambda: 3600.0)
+        plan.on_end(training, Outcome("pruned", {"best_value": None, "epochs": 0}))
+        assert trials_table(study, SPACE)["state"].tolist() == ["PRUNED"]

@@ -1,5 +1,6 @@
 """Pruners on studies written by hand: trials are curves of (step, value)."""
 
+import math
 from collections.abc import Sequence
 
 import optuna
@@ -102,6 +103,27 @@ def test_every_pruner_is_built_for_both_units_and_stops_the_worse(name: str, uni
     good = [(step, 0.9) for step in steps]
     study = make_study([good] * 6 + [[(step, 0.1) for step in steps[:2]]])
     assert is_pruned(pruner, study, 6) is (name != "none")
+
+
+def test_the_median_pruner_waits_for_the_first_epochs() -> None:
+    settings = {"search.pruner": "median", "search.min_epochs": 3}
+    pruner = build_pruner(override(Config(), settings))
+    good = [(step, 0.9) for step in (1, 2, 3)]
+    curves = [good] * 6 + [[(1, 0.1), (2, 0.1)], [(1, 0.1), (2, 0.1), (3, 0.1)]]
+    study = optuna.create_study(direction="maximize")
+    for number, curve in enumerate(curves):
+        trial = study.ask()
+        for step, value in curve:
+            trial.report(value, step)
+        if number < 6:
+            study.tell(trial, 0.9)
+    assert not is_pruned(pruner, study, 6)
+    assert is_pruned(pruner, study, 7)
+
+
+def test_a_value_that_is_no_number_is_stopped_at_its_rung() -> None:
+    study = make_study([[(3, 0.9)], [(3, math.nan)]], "minimize")
+    assert is_pruned(HalvingPruner(3, 2), study, 1)
 
 
 def test_steps_are_epochs_or_milliseconds() -> None:
