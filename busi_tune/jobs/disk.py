@@ -11,7 +11,7 @@ from busi_tune.training.disk import remove_checkpoints
 
 
 def remove_lost_checkpoints(
-    study: optuna.Study, config: Config, run_dir: Path, removed: set[str]
+    study: optuna.Study, config: Config, run_dir: Path, settled: set[str]
 ) -> None:
     """Remove the checkpoints of trials that have ended, but for the leaders'.
 
@@ -19,7 +19,7 @@ def remove_lost_checkpoints(
         study: the study.
         config: the search's configuration; as many leaders keep theirs as are trained again.
         run_dir: the run's directory.
-        removed: keys of trainings whose checkpoints are gone already; grows.
+        settled: keys of trainings that are not to be looked at; those removed are added.
     """
     trials = study.get_trials(deepcopy=False)
     leading = {trial.number for trial in leading_trials(study, max(1, config.search.refit))}
@@ -30,6 +30,6 @@ def remove_lost_checkpoints(
         keys = kept if trial.number in leading or not trial.state.is_finished() else lost
         keys.update(trial.user_attrs.get("keys", ()))
     folder = trainings_folder(config, run_dir)
-    for key in lost - kept - removed:
+    for key in lost - kept - settled:
         remove_checkpoints(folder / key)
-    removed |= lost - kept
+    settled |= lost - kept

@@ -21,6 +21,7 @@ from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, redraw_validation
 from busi_tune.jobs.common import images_at, place_training
 from busi_tune.plan import Training, read_outcome
+from busi_tune.results.pages.winner import choose_winner
 from busi_tune.run_directory import read_json, write_atomic, write_json
 from busi_tune.settings import override
 from busi_tune.study.objectives import leading_trials, sign_of
@@ -127,14 +128,10 @@ class Refits:
         write_atomic(self.run_dir / run_directory.REFITS, table.to_csv(index=False))
 
     def winner(self) -> Candidate | None:
-        """The trial with the best mean over its refits, of equals the better in the search."""
-        table = self.table()
-        means = table[table["trial"].notna()].groupby("model", sort=False)["best_value"].mean()
-        means = means.dropna() * sign_of(self.study)
-        if means.empty:
-            return None
-        best = str(means.idxmax())
-        return next(candidate for candidate in self.candidates() if candidate.name == best)
+        """The trial with the best mean over its refits; None where none has finished."""
+        table = self.table().astype({"best_value": float})
+        best = choose_winner(table, maximises=sign_of(self.study) > 0)
+        return next((c for c in self.candidates() if c.name == best), None)
 
     def open_test_part(self, winner: Candidate) -> None:
         """Score the refits of the winner and the baselines on the closed test part, once.

@@ -63,7 +63,7 @@ def run_search(options: Options) -> int:
         return DONE
     sets = load_sizes(config, images)
     with (
-        open_run("search", options, images, lambda: make_splits(images, config)) as splits,
+        open_run("search", options, images, lambda: make_closed(images, config, known)) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
         open_trackers(config, run_dir) as trackers,
     ):
@@ -86,8 +86,8 @@ class Search:
     splits: Mapping[str, Split]
     images: ImageSet
     run_dir: Path
-    removed: set[str] = field(default_factory=set)
-    """Trainings whose checkpoints are gone already."""
+    settled: set[str] = field(default_factory=set)
+    """Trainings whose checkpoints are gone already, or needed to make their result anew."""
 
     @property
     def development(self) -> dict[str, Split]:
@@ -105,6 +105,7 @@ class Search:
     def plan(self) -> tuple[Plan, float | None]:
         """Return the trials and the refits as a plan, and the seconds that the budget leaves."""
         again = [t for t in self.ended() if was_set_aside(t.folder / run_directory.RESULT)]
+        self.settled.update(training.folder.name for training in again)
         trials = StudyPlan(
             self.study, self.config, self.space, self.place, self.export, self.known.starts
         )
@@ -134,14 +135,14 @@ class Search:
         """Write what a trial that has ended changes beside the study."""
         export_trials(self.study, self.space, self.run_dir)
         copy_study(self.run_dir / run_directory.STUDY)
-        remove_lost_checkpoints(self.study, self.config, self.run_dir, self.removed)
+        remove_lost_checkpoints(self.study, self.config, self.run_dir, self.settled)
 
     def follow(self) -> list[Training]:
         """Write the best trial's configuration, and return the refits."""
-        best = best_trial(self.study)
-        if best is not None:
+        best, refits = best_trial(self.study), self.refits.place()
+        if best is not None and not (refits and (self.run_dir / run_directory.BEST).exists()):
             self.write_best(override(self.config, best.user_attrs["settings"]))
-        return self.refits.place()
+        return refits
 
     def close(self) -> int:
         """Name the winner, look at the closed test part, and write tables and figures."""
@@ -156,8 +157,8 @@ class Search:
     def write_best(self, config: Config) -> None:
         """Write best.yaml: a configuration and the images on which it was chosen."""
         split = self.splits[SPLIT]
-        seen = sorted(self.images.names[index] for index in (*split.train, *split.validation))
-        best = override(config, {"data.chosen_on": seen})
+        seen = {self.images.names[index] for index in (*split.train, *split.validation)}
+        best = override(config, {"data.chosen_on": sorted(seen | self.known.chosen_on)})
         write_atomic(self.run_dir / run_directory.BEST, to_yaml(best))
 
 
@@ -167,6 +168,24 @@ def load_sizes(config: Config, images: ImageSet) -> dict[int, ImageSet]:
     if len(sizes) > 1:
         logger.info("the search has images of %s pixels", ", ".join(map(str, sizes)))
     return {size: images_at(override(config, {"data.image_size": size}), images) for size in sizes}
+
+
+def make_closed(images: ImageSet, config: Config, known: Known) -> dict[str, Split]:
+    """Draw the splits of a new search, whose closed test part no known configuration has seen.
+
+    Raises:
+        ValueError: one was chosen on some of its images.
+    """
+    splits = make_splits(images, config)
+    test = {images.names[index] for index in splits[SPLIT].test}
+    seen = len(test & known.chosen_on)
+    if seen:
+        raise ValueError(
+            f"search.start or search.baselines: a configuration was chosen on {seen} of the "
+            f"{len(test)} images of this search's closed test part (data.chosen_on in its file); "
+            "take the --seed of the search that chose it, or leave it out"
+        )
+    return splits
 
 
 def make_splits(images: ImageSet, config: Config) -> dict[str, Split]:

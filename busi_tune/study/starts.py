@@ -40,19 +40,24 @@ class Known:
     """The searched settings of those tried first."""
     baselines: Mapping[str, Config]
     """Those refitted beside the winner, by name."""
+    chosen_on: frozenset[str] = frozenset()
+    """Names of the images on which some of them were chosen."""
 
 
 def read_known(config: Config, space: Sequence[Dimension], run_dir: Path) -> Known:
     """Read the known configurations as they were when the run began, or else from their files."""
     path = run_dir / run_directory.KNOWN
     if not path.exists():
-        return Known(find_starts(config, space), read_baselines(config))
+        words = {*config.search.start, *config.search.baselines} - {REPORT}
+        seen = (load_settings(Path(word)).get("data.chosen_on", ()) for word in words)
+        chosen_on = frozenset(name for names in seen for name in names)
+        return Known(find_starts(config, space), read_baselines(config), chosen_on)
     kept = yaml.safe_load(path.read_text())
     baselines = {name: from_dict(settings) for name, settings in kept["baselines"].items()}
     for baseline in baselines.values():  # where it runs is the resumed run's
         baseline.resources, baseline.storage = config.resources, config.storage
         baseline.data.root, baseline.data.cache_dir = config.data.root, config.data.cache_dir
-    return Known(kept["starts"], baselines)
+    return Known(kept["starts"], baselines, frozenset(kept["chosen_on"]))
 
 
 def keep_known(known: Known, run_dir: Path) -> None:
@@ -60,7 +65,11 @@ def keep_known(known: Known, run_dir: Path) -> None:
     path = run_dir / run_directory.KNOWN
     if not path.exists():
         baselines = {name: asdict(config) for name, config in known.baselines.items()}
-        kept = {"starts": [dict(start) for start in known.starts], "baselines": baselines}
+        kept = {
+            "starts": [dict(start) for start in known.starts],
+            "baselines": baselines,
+            "chosen_on": sorted(known.chosen_on),
+        }
         write_atomic(path, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
 
 

@@ -20,6 +20,8 @@ from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_ep
 logger = logging.getLogger(__name__)
 
 _TABLES = (run_directory.EPOCHS, run_directory.IMAGES, run_directory.THRESHOLDS)
+# Made after a training has ended, from its best checkpoint, and made again where it lacks.
+_LATER = (run_directory.CLOSED_TEST,)
 
 
 def mend_trainings(folder: Path) -> None:
@@ -43,6 +45,9 @@ def mend_training(folder: Path) -> None:
     """
     for name in (run_directory.RESULT, run_directory.FAILURE):
         if (folder / name).exists() and not _is_json(folder / name):
+            set_aside(folder / name, "is damaged")
+    for name in _LATER:
+        if _is_broken(folder / name):
             set_aside(folder / name, "is damaged")
     result = folder / run_directory.RESULT
     broken = [name for name in _TABLES if _is_broken(folder / name)]

@@ -35,14 +35,14 @@ from trial_cost import EPOCHS, SPACE, fit, nothing_to_train
 
 from busi_tune.config import Config, ResourcesConfig
 from busi_tune.data.splits import Split
+from busi_tune.jobs.disk import remove_lost_checkpoints
 from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.progress import Progress
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import Training
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
-from busi_tune.study.backup import backup_study
-from busi_tune.study.storage import open_study
+from busi_tune.study.storage import copy_study, open_study
 from busi_tune.study.tables import export_trials
 from busi_tune.study.trials import StudyPlan
 
@@ -92,11 +92,13 @@ def run_search(folder: Path, num_trials: int, sampler: str, marks: Marks) -> Non
         resolved = override(config, settings)
         return [Training(f"trial {number}", identity, resolved, "none", folder / str(number))]
 
+    settled: set[str] = set()
     with open_study(path, config) as study:
 
         def after_trial() -> None:
             export_trials(study, space, folder)
-            backup_study(path, folder / "study.backup.db")
+            copy_study(path)
+            remove_lost_checkpoints(study, config, folder, settled)
             marks.set()
 
         plan = StudyPlan(study, config, space, place, after_trial)

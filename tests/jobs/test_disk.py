@@ -22,14 +22,14 @@ def add_trial(study: optuna.Study, folder: Path, keys: list[str], value: float |
 def test_leaders_and_running_trials_keep_their_checkpoints(tmp_path: Path) -> None:
     study = optuna.create_study(direction="maximize")
     config = override(Config(), {"search.refit": 2})
-    removed: set[str] = set()
+    settled: set[str] = set()
     values = {"a": 0.3, "b": 0.9, "c": 0.5, "d": None, "e": 0.7}
     for key, value in values.items():
         add_trial(study, tmp_path, [key], value)
-        remove_lost_checkpoints(study, config, tmp_path, removed)
+        remove_lost_checkpoints(study, config, tmp_path, settled)
     left = sorted(path.parent.name for path in tmp_path.rglob(run_directory.BEST_CHECKPOINT))
     assert left == ["b", "d", "e"]
-    assert removed == {"a", "c"}
+    assert settled == {"a", "c"}
 
 
 def test_a_folder_that_a_leader_shares_with_a_lost_trial_stays(tmp_path: Path) -> None:

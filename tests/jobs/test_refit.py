@@ -15,9 +15,10 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
 from busi_tune.jobs.refit import Refits, refit_seed, refit_splits
-from busi_tune.jobs.search import make_splits
+from busi_tune.jobs.search import make_closed, make_splits
 from busi_tune.run_directory import write_json
 from busi_tune.settings import override
+from busi_tune.study.starts import Known
 from busi_tune.training.loop import fit
 from tests.training.small_training import make_images
 
@@ -123,11 +124,11 @@ def test_the_winner_has_the_smallest_loss_where_a_loss_is_minimised(
     assert winner is not None and winner.name == "trial 0"
 
 
-def test_a_failed_refit_is_left_out_of_the_mean_and_named_in_the_table(
+def test_a_trial_that_lacks_a_refit_does_not_win_and_the_table_says_why(
     images: ImageSet, tmp_path: Path
 ) -> None:
     refits = make_refits(images, tmp_path)
-    leave_results(refits, {"trial 1": [0.9, 0.1], "trial 3": [0.8, 0.8], "known": [0.5, 0.5]})
+    leave_results(refits, {"trial 1": [0.9, 0.99], "trial 3": [0.8, 0.8], "known": [0.5, 0.5]})
     lost = next(t for t in refits.place() if t.identity["model"] == "trial 1")
     (lost.folder / run_directory.RESULT).unlink()
     write_json(lost.folder / run_directory.FAILURE, {"reason": "out of memory", "retry": False})
@@ -169,3 +170,13 @@ def test_the_closed_test_part_is_looked_at_once_by_winner_and_baselines_alone(
     other = next(c for c in refits.candidates() if c.name not in (winner.name, "known"))
     refits.open_test_part(other)
     assert len(list(tmp_path.glob(f"trainings/*/{run_directory.CLOSED_TEST}"))) == 4
+
+
+def test_a_configuration_that_has_seen_the_closed_part_is_refused(images: ImageSet) -> None:
+    config = make_config()
+    split = make_splits(images, config)["search"]
+    names = [images.names[index] for index in (*split.train, *split.validation)]
+    assert make_closed(images, config, Known([], {}, frozenset(names)))
+    unseen = images.names[split.test[0]]
+    with pytest.raises(ValueError, match=r"chosen on 1 of the \d images .* --seed"):
+        make_closed(images, config, Known([], {}, frozenset([*names, unseen])))

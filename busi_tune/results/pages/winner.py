@@ -1,8 +1,8 @@
 """Which configuration a search names, how much its own value flattered, and the closed test part.
 
 The value by which a trial leads is its best of many. The refits have fresh seeds and fresh
-validation parts, so their mean is free of that choice; of the few that are refitted the best is
-still chosen, which is why the closed test part has the last word.
+validation parts, so that luck does not return; of the few that are refitted the best is still
+chosen, which is why the closed test part has the last word.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,27 @@ from busi_tune.statistics.intervals import Summary, summarise, summarise_trainin
 IMAGES = {"tumour": "tumour images", "all": "all images"}
 
 
+def choose_winner(refits: pd.DataFrame, maximises: bool) -> str:
+    """Choose the trial with the best mean over the seeds that all have finished.
+
+    A trial that lacks seeds wins only where no other has more: each seed has a validation part of
+    its own, so means over different seeds do not compare.
+
+    Args:
+        refits: refits.csv.
+        maximises: whether larger values are better.
+
+    Returns:
+        Its name; of equals that which the search ranked higher; empty where none has finished.
+    """
+    trials = refits[refits["trial"].notna()].dropna(subset=["best_value"])
+    finished = trials.groupby("model", sort=False)["best_value"].agg(["size", "mean"])
+    if finished.empty:
+        return ""
+    means = finished.loc[finished["size"] == finished["size"].max(), "mean"]
+    return str(means.idxmax() if maximises else means.idxmin())
+
+
 @dataclass(frozen=True)
 class Refitted:
     """What the refits of a search left."""
@@ -39,11 +60,7 @@ class Refitted:
     @property
     def winner(self) -> str:
         """The refitted trial with the best mean; empty where none was finished."""
-        trials = self.refits[self.refits["trial"].notna()]
-        means = trials.groupby("model", sort=False)["best_value"].mean().dropna()
-        if means.empty:
-            return ""
-        return str(means.idxmax() if self.run.maximises else means.idxmin())
+        return choose_winner(self.refits, self.run.maximises)
 
 
 def read_refitted(run: SearchRun) -> Refitted | None:
@@ -135,8 +152,10 @@ def describe_winner(refitted: Refitted) -> str:
     return (
         f"{refitted.winner} has the best mean over {int(row['finished'])} refits: "
         f"{refitted.run.monitor} {row['refit_value']:.3f}, where the search had seen "
-        f"{row['search_value']:.3f}, an optimism of {row['optimism']:+.3f}. Dice on the refits' "
-        f"validation tumour images, in original pixels: {interval}."
+        f"{row['search_value']:.3f}, an optimism of {row['optimism']:+.3f}. The refits have other "
+        "validation parts, easier or harder ones, and of them too the best epoch and the best of "
+        "several configurations were chosen: their mean is less flattered, not free of it. Dice on "
+        f"their validation tumour images, in original pixels: {interval}."
     )
 
 
@@ -208,9 +227,9 @@ def _refits_caption(refitted: Refitted) -> str:
         "The best configurations of the search and the baselines, trained again with fresh seeds; "
         "each seed has a validation part of its own, the same for all. Search: the value by which "
         f"a trial was ranked ({monitor}, training size, best epoch). Refits: mean and standard "
-        f"deviation of {monitor} over the seeds. Optimism: search minus refits. Dice: per "
-        "validation tumour image in original pixels, with its 95 % interval over groups of images; "
-        f"images that several seeds drew count once. {EMPTY_RULE}"
+        f"deviation of {monitor} over the seeds, each in its best epoch. Optimism: search minus "
+        "refits. Dice: per validation tumour image in original pixels, with its 95 % interval over "
+        f"groups of images; images that several seeds drew count once. {EMPTY_RULE}"
     )
 
 
@@ -236,7 +255,8 @@ def _test_caption(refitted: Refitted) -> str:
         "Dice per image in original pixels on the closed test part, which no trial and no refit "
         "has seen and which was looked at once, by the winner and the baselines. Means over images "
         "and refits; 95 % intervals over groups of images and over refits (bootstrap; few refits "
-        f"make them somewhat narrow). {EMPTY_RULE}"
+        "make them somewhat narrow), each by itself, not corrected for the number of comparisons. "
+        f"{EMPTY_RULE}"
     )
 
 
