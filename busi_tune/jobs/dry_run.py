@@ -139,12 +139,17 @@ def _describe_time(parts: Sequence[Part], forecasts: Sequence[Forecast]) -> list
 
 def _describe_disk(forecasts: Sequence[Forecast], folder: Path) -> str:
     needed = sum(each.disk_bytes for each in forecasts)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    there, free = find_free(folder)
     line = (
         f"disk: about {format_bytes(needed)} of checkpoints; {format_bytes(free)} free in {there}"
     )
     return line + (": not enough" if needed > free else "")
+
+
+def find_free(folder: Path) -> tuple[Path, int]:
+    """Return the part of a path that exists, and the bytes that are free there."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there, shutil.disk_usage(there).free
 
 
 def format_bytes(number: int) -> str:

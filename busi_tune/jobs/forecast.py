@@ -8,6 +8,7 @@ from busi_tune.config import Config, SearchConfig
 from busi_tune.jobs.measure import Cost
 from busi_tune.search_rules import read_duration
 from busi_tune.study.pruners import HyperbandPruner, build_pruner
+from busi_tune.training.disk import CheckpointBytes
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Part:
     """Trainings of full length."""
     num_trials: int = 0
     """Trials of a search before them."""
+    num_kept: int = 0
+    """Trainings of these trials that leave a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def plan_search(
 ) -> list[Part]:
     """Return what a search trains: its trials, the refits of the best, and the baselines'."""
     refits = min(search.refit, search.num_trials) * search.refit_seeds
-    parts = [Part(samples, refits, search.num_trials)]
+    leading = min(max(1, search.refit), search.num_trials) * search.inner_folds
+    parts = [Part(samples, refits, search.num_trials, leading)]
     if baselines and search.refit:
         parts.append(Part(baselines, len(baselines) * search.refit_seeds))
     return parts
@@ -54,19 +58,28 @@ def forecast(part: Part, measured: Sequence[Cost], at_a_time: int) -> Forecast:
     search = measured[0].config.search
     whole = mean * search.inner_folds
     budget = read_duration(search.budget) or math.inf
-    last, best = (
-        max(getattr(each, name) for each in measured) for name in ("last_bytes", "best_bytes")
-    )
-    kept = part.num_trainings
-    if part.num_trials:
-        kept += max(1, search.refit) * search.inner_folds
+    sizes = [CheckpointBytes(each.last_bytes, each.best_bytes) for each in measured]
     return Forecast(
         min(_wall_clock(part.num_trials, trials, at_a_time), budget),
         math.ceil(part.num_trainings / at_a_time) * mean,
         trials / whole,
-        # The best checkpoint of a training under way is counted where it will be kept.
-        at_a_time * (last + (best if part.num_trials else 0)) + kept * best,
+        disk_bytes(part, sizes, at_a_time),
     )
+
+
+def disk_bytes(part: Part, sizes: Sequence[CheckpointBytes], at_a_time: int) -> int:
+    """Forecast what the checkpoints of a part of a run take at one time.
+
+    Args:
+        part: of the run.
+        sizes: of the checkpoints of each of its configurations.
+        at_a_time: trainings under way at a time.
+    """
+    last, best = max(each.last for each in sizes), max(each.best for each in sizes)
+    running = min(at_a_time, max(part.num_trials, part.num_trainings))
+    # The best checkpoint of a training under way is counted where it will be kept.
+    of_running = last + (best if part.num_trials else 0)
+    return running * of_running + (part.num_kept + part.num_trainings) * best
 
 
 def trial_seconds(trial: Cost) -> float:

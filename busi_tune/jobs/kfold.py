@@ -17,6 +17,7 @@ from busi_tune.jobs.common import (
     open_run,
     run_on_cluster,
 )
+from busi_tune.jobs.disk import check_disk
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.jobs.folds import place_fold, seed_repeat
 from busi_tune.jobs.forecast import Part
@@ -38,12 +39,13 @@ def run_kfold(options: Options) -> int:
     config, run_dir = options.config, options.run_dir
     models, search = resolve_models(config), check_search(config)
     check_models(models)
+    parts = plan_parts(models, search, config.kfold.num_folds * config.kfold.num_repeats)
     images = load_run_images(options, "kfold")
     if options.dry_run:
         folds = make_all_folds(images, config)
-        parts = plan_parts(models, search, len(folds))
         show_plan(parts, images, next(iter(folds.values())), config, run_dir)
         return DONE
+    check_disk(parts, options)
     sets = load_sizes(search.config, images) if search else images
     with (
         open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
@@ -84,7 +86,7 @@ def plan_parts(
     if search:
         examples = {f"searched {name}": config for name, config in search.examples.items()}
         trials = search.config.search.num_trials * num_folds
-        parts.append(Part(examples, num_folds, trials))
+        parts.append(Part(examples, num_folds, trials, trials))
     return parts
 
 

@@ -24,7 +24,7 @@ from busi_tune.jobs.common import (
     run_on_cluster,
     write_tables_and_figures,
 )
-from busi_tune.jobs.disk import remove_lost_checkpoints
+from busi_tune.jobs.disk import check_disk, remove_lost_checkpoints
 from busi_tune.jobs.dry_run import show_plan, show_space
 from busi_tune.jobs.forecast import plan_search
 from busi_tune.jobs.refit import Refits, refit_splits, without_test
@@ -54,13 +54,14 @@ def run_search(options: Options) -> int:
     space, samples = read_space(options)
     known = read_known(config, space, run_dir)
     check_models(known.baselines)
+    parts = plan_search(samples, known.baselines, config.search)
     images = load_run_images(options, "search")
     if options.dry_run:
         show_space(space)
         split = make_splits(images, config)[SPLIT]
-        parts = plan_search(samples, known.baselines, config.search)
         show_plan(parts, images, split, config, run_dir)
         return DONE
+    check_disk(parts, options)
     sets = load_sizes(config, images)
     with (
         open_run("search", options, images, lambda: make_closed(images, config, known)) as splits,

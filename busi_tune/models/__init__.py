@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from busi_tune.config import ModelConfig
-from busi_tune.models.check import check_encoder, check_network
+from busi_tune.models.check import check_encoder, check_network, count_numbers
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
 from busi_tune.models.report_cnn import build_report_cnn
 from busi_tune.models.unet import UNet
@@ -44,6 +44,11 @@ def check_model(config: ModelConfig, image_size: int) -> None:
     check_network(build, config, image_size)
     if config.encoder_weights != "none":
         build(config)
+
+
+def model_size(config: ModelConfig) -> tuple[int, int]:
+    """Count a network's trainable weights and its other numbers, without building it in memory."""
+    return count_numbers(_find_builder(config), config)
 
 
 def _find_builder(config: ModelConfig) -> Callable[[ModelConfig], nn.Module]:

@@ -18,6 +18,8 @@ from busi_tune.config import ModelConfig
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
 from busi_tune.models.weights import find_timm_settings
 
+_KNOWN_SIZES: dict[str, tuple[int, int]] = {}
+
 Builder = Callable[[ModelConfig], nn.Module]
 
 # How far around a refused size another one is looked for, in pixels.
@@ -87,6 +89,7 @@ def check_network(build: Builder, config: ModelConfig, image_size: int) -> None:
             f"model.architecture {config.architecture} does not take model.encoder "
             f"{config.encoder} ({error}); {_other_decoders(config, image_size)}"
         ) from error
+    _KNOWN_SIZES[_name_network(config)] = _count(network)
     if not _takes(network, image_size):
         encoder = f" with model.encoder {config.encoder}" * (config.architecture in DECODERS)
         sizes = " and ".join(map(str, _nearest_sizes(network, config, image_size)))
@@ -94,6 +97,28 @@ def check_network(build: Builder, config: ModelConfig, image_size: int) -> None:
             f"model.architecture {config.architecture}{encoder} does not take data.image_size "
             f"{image_size}; nearest that work: {sizes or 'none'}"
         )
+
+
+def count_numbers(build: Builder, config: ModelConfig) -> tuple[int, int]:
+    """Count the trainable weights of a network and its other numbers, at once if it was checked.
+
+    Args:
+        build: the architecture's builder.
+        config: the network's settings.
+    """
+    name = _name_network(config)
+    if name not in _KNOWN_SIZES:
+        _KNOWN_SIZES[name] = _count(_build_on_meta(build, config))
+    return _KNOWN_SIZES[name]
+
+
+def _name_network(config: ModelConfig) -> str:
+    return repr(dataclasses.replace(config, encoder_weights="none", dropout=0.0))
+
+
+def _count(network: nn.Module) -> tuple[int, int]:
+    weights = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    return weights, sum(tensor.numel() for tensor in network.state_dict().values()) - weights
 
 
 def _build_on_meta(build: Builder, config: ModelConfig) -> nn.Module:

@@ -71,7 +71,7 @@ def test_a_training_takes_no_longer_than_it_may() -> None:
 
 def test_trials_fill_the_slots_and_what_follows_them_comes_in_waves() -> None:
     cost = make_cost(pruner="none")
-    ahead = forecast(Part({}, 9, 40), [cost], at_a_time=2)
+    ahead = forecast(Part({}, 9, 40, 3), [cost], at_a_time=2)
     assert ahead.trial_seconds == 40 * 54 / 2
     assert ahead.training_seconds == 5 * 54
     # Two under way with both of their checkpoints, three leaders, nine refits.
