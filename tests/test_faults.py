@@ -1,5 +1,7 @@
 """SIGKILL of a worker and of the driver, in the middle of a search and of a cross-validation."""
 
+import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,30 +42,50 @@ def content(run_dir: Path) -> dict[str, bytes]:
     return {str(f.relative_to(run_dir)): f.read_bytes() for f in files}
 
 
-def test_a_search_survives_the_kill_of_a_worker_and_of_its_driver(tmp_path: Path) -> None:
-    run_dir, log = tmp_path / "run", tmp_path / "log"
-    settings = [*TINY, "--training.epochs=4", "--search.num_trials=8", "--search.min_epochs=2"]
+def without_clock(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    clock = ["seconds", "images_per_second", "milliseconds_per_image"]
+    return table.drop(columns=clock, errors="ignore")
+
+
+def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    """A worker is killed, and its driver twice. One slot, so that every decision is determined."""
+    settings = [*TINY, "--training.epochs=3", "--search.num_trials=6", "--search.min_epochs=2"]
+    settings += ["--search.refit=1", "--search.refit_seeds=1", "--resources.max_concurrent=1"]
+    run_dir, whole, log = tmp_path / "run", tmp_path / "whole", tmp_path / "log"
+    unbroken = start("search", [*settings, f"--run_dir={whole}"], tmp_path / "log of the unbroken")
     driver = start("search", [*settings, f"--run_dir={run_dir}"], log)
     wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
     kill_a_worker(driver)
-    wait_until(lambda: finished(run_dir) >= 3, "the third result")
-    orphans = kill(driver)
-    before = results(run_dir)
+    orphans: list[psutil.Process] = []
+    before: dict[str, float] = {}
+    for at_least in (1, 4):
+        moment = random.uniform(0, 1)
+        wait_until(lambda n=at_least: finished(run_dir) >= n, f"result {at_least}")
+        time.sleep(moment)
+        killed = kill(driver)
+        orphans = orphans or killed
+        with log.open("a") as file:
+            file.write(f"killed {moment:.3f} s after result {at_least}\n")
+        assert results(run_dir).items() >= before.items(), "a finished training was run again"
+        before = results(run_dir)
+        driver = start("search", [f"--resume={run_dir}"], log)
+    assert driver.wait() == 0, log.read_text()
+    assert results(run_dir).items() >= before.items(), "a finished training was run again"
 
-    assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
-    trials = pd.read_csv(run_dir / "trials.csv")
-    assert trials["trial"].tolist() == list(range(8))
-    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    assert pd.read_csv(run_dir / "trials.csv")["trial"].tolist() == list(range(6))
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir}/study.db")
     assert not study.get_trials(states=[optuna.trial.TrialState.RUNNING])
     for trial in study.trials:
         assert sorted(trial.intermediate_values) == list(range(1, trial.user_attrs["epochs"] + 1))
-    after = results(run_dir)
-    assert {key: after[key] for key in before} == before, "a finished training was run again"
+    assert unbroken.wait() == 0, (tmp_path / "log of the unbroken").read_text()
+    for name in ("trials.csv", "refits.csv", "epochs.csv", "images.csv"):
+        broken_off, at_once = without_clock(run_dir / name), without_clock(whole / name)
+        pd.testing.assert_frame_equal(broken_off, at_once, check_exact=True)
 
-    whole, log = content(run_dir), tmp_path / "log of a finished run"
+    everything, log = content(run_dir), tmp_path / "log of a finished run"
     assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
-    assert content(run_dir) == whole, "resuming a finished run changed it"
+    assert content(run_dir) == everything, "resuming a finished run changed it"
     assert "Ray" not in log.read_text(), "a finished run started Ray"
 
     _, alive = psutil.wait_procs(orphans, timeout=SECONDS_AFTER_A_KILL)
@@ -74,7 +96,8 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
     tmp_path: Path,
 ) -> None:
     settings = [*TINY, "--training.epochs=3", "--kfold.num_folds=3", "--kfold.models={}"]
-    run_dir, log = tmp_path / "run", tmp_path / "log"
+    run_dir, whole, log = tmp_path / "run", tmp_path / "whole", tmp_path / "log"
+    at_once = start("kfold", [*settings, f"--run_dir={whole}"], tmp_path / "log of the unbroken")
     driver = start("kfold", [*settings, f"--run_dir={run_dir}"], log)
     wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
     kill_a_worker(driver)
@@ -85,15 +108,9 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
     after = results(run_dir)
     assert {key: after[key] for key in before} == before, "a finished fold was run again"
 
-    whole = tmp_path / "whole"
-    assert start("kfold", [*settings, f"--run_dir={whole}"], log).wait() == 0, log.read_text()
+    assert at_once.wait() == 0, (tmp_path / "log of the unbroken").read_text()
     for name in ("folds.csv", "epochs.csv", "images.csv"):
-        broken, unbroken = (
-            pd.read_csv(folder / name).drop(
-                columns=["seconds", "images_per_second", "milliseconds_per_image"], errors="ignore"
-            )
-            for folder in (run_dir, whole)
-        )
+        broken, unbroken = (without_clock(folder / name) for folder in (run_dir, whole))
         pd.testing.assert_frame_equal(broken, unbroken, check_exact=True)
 
 

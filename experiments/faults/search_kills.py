@@ -1,0 +1,175 @@
+"""A search whose driver is killed at random moments, against the same search unbroken.
+
+python experiments/faults/search_kills.py --kills 20 --out experiments/results/faults
+python experiments/faults/search_kills.py --kills 2                     # about three minutes
+
+A search of twelve trials (TPE, halving, one refit) on synthetic images, one slot, so that every
+decision is determined. It is run once unbroken. Then it is started again, gets a SIGKILL after a
+time drawn between 0 and what the unbroken one took, and goes on by --resume, as often as it is not
+at its end before; kills that are left go to a search of the next seed.
+
+Counted is, per search: trainings that had a result before a kill and were run again, trials that
+are missing or double, trials left RUNNING in study.db, and tables (trials, refits, epochs, images)
+with any difference but times. All should be 0. Writes a JSON line, and a table in Markdown.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import ray
+from optuna.trial import TrialState
+
+from busi_tune.results.pages.tables import Table, to_markdown
+from busi_tune.run_directory import write_atomic
+
+NUM_TRIALS = 12
+SETTINGS = [
+    "--data.phantom_images=40", "--data.image_size=32", "--training.batch_size=8",
+    "--training.epochs=4", f"--search.num_trials={NUM_TRIALS}", "--search.min_epochs=2",
+    "--search.refit=1", "--search.refit_seeds=1", "--resources.max_concurrent=1",
+]  # fmt: skip
+TABLES = ("trials.csv", "refits.csv", "epochs.csv", "images.csv")
+CLOCK = ["seconds", "images_per_second", "milliseconds_per_image"]
+
+
+def start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a search on a cluster of its own."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "busi_tune.search", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"RAY_ADDRESS": ""},
+        )
+
+
+def run(arguments: Sequence[str], log: Path) -> float:
+    """Run a search to its end; the seconds that it took."""
+    began = time.monotonic()
+    if start(arguments, log).wait():
+        raise RuntimeError(f"the search failed:\n{log.read_text()}")
+    return time.monotonic() - began
+
+
+def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
+    """Kill a search up to so many times; what it came to, beside the unbroken one."""
+    chance, log = random.Random(seed), folder / "log"
+    settings, run_dir, whole = [*SETTINGS, f"--seed={seed}"], folder / "run", folder / "whole"
+    seconds = run([*settings, f"--run_dir={whole}"], log)
+    kills: list[str] = []
+    repeated = 0
+    while len(kills) < num_kills:
+        before = results(run_dir)
+        begun = (run_dir / "config.yaml").exists()
+        line = [f"--resume={run_dir}"] if begun else [*settings, f"--run_dir={run_dir}"]
+        driver, moment = start(line, log), chance.uniform(0, seconds)
+        try:
+            driver.wait(moment)
+            break
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
+        repeated += count_changed(before, run_dir)
+        kills.append(f"{moment:.1f} s: {len(results(run_dir))}")
+    before = results(run_dir)
+    run([f"--resume={run_dir}"] if run_dir.exists() else [*settings, f"--run_dir={run_dir}"], log)
+    repeated += count_changed(before, run_dir)
+    return {"seed": seed, "seconds": round(seconds, 1), "kills": kills, "repeated": repeated} | (
+        compare(run_dir, whole)
+    )
+
+
+def results(run_dir: Path) -> dict[Path, int]:
+    """When each training's result was written."""
+    return {path: path.stat().st_mtime_ns for path in run_dir.glob("trainings/*/result.json")}
+
+
+def count_changed(before: dict[Path, int], run_dir: Path) -> int:
+    """Count results that are gone or were written again."""
+    after = results(run_dir)
+    return sum(after.get(path) != written for path, written in before.items())
+
+
+def compare(run_dir: Path, whole: Path) -> dict[str, int]:
+    """Count trials that are missing, double or RUNNING, and tables that differ."""
+    numbers = pd.read_csv(run_dir / "trials.csv")["trial"].tolist()
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir / 'study.db'}")
+    pairs = [(read_table(run_dir / name), read_table(whole / name)) for name in TABLES]
+    return {
+        "lost_or_double": len(set(range(NUM_TRIALS)) ^ set(numbers))
+        + len(numbers)
+        - len(set(numbers)),
+        "running": len(study.get_trials(states=[TrialState.RUNNING])),
+        "differing_tables": sum(not broken.equals(unbroken) for broken, unbroken in pairs),
+    }
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table without what a clock measured."""
+    return pd.read_csv(path).drop(columns=CLOCK, errors="ignore")
+
+
+def to_page(searches: Sequence[dict[str, Any]]) -> str:
+    """Show what became of each search."""
+    rows = [
+        {
+            "Seed": each["seed"],
+            "Killed after: trainings finished by then": "; ".join(each["kills"]),
+            "Run again": each["repeated"],
+            "Trials lost or double": each["lost_or_double"],
+            "Left RUNNING": each["running"],
+            "Tables that differ": each["differing_tables"],
+        }
+        for each in searches
+    ]
+    kills = sum(len(each["kills"]) for each in searches)
+    title = f"# {kills} random SIGKILLs of a search's driver"
+    text = (
+        f"Each search has {NUM_TRIALS} trials and a refit, and is compared with the same search "
+        "unbroken, in all but times. Seconds are since the start that was killed. Made by "
+        "`experiments/faults/search_kills.py`."
+    )
+    return "\n\n".join([title, text, to_markdown(Table("", pd.DataFrame(rows)))]) + "\n"
+
+
+def main() -> int:
+    """Kill searches, write what became of them, and say by the exit code whether all is well."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="folder of search_kills.jsonl and .md")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    searches: list[dict[str, Any]] = []
+    left = options.kills
+    while left > 0:
+        with tempfile.TemporaryDirectory(prefix="busi_tune-kills-") as folder:
+            searches.append(break_search(len(searches), left, Path(folder)))
+        left -= len(searches[-1]["kills"])
+        print(json.dumps(searches[-1]), flush=True)
+    counted = ("repeated", "lost_or_double", "running", "differing_tables")
+    totals = {name: sum(each[name] for each in searches) for name in counted}
+    line = {"kills": options.kills, "searches": searches, **totals}
+    line |= {"cpus": os.cpu_count(), "ray": ray.__version__, "optuna": optuna.__version__}
+    if options.out:
+        write_atomic(options.out / "search_kills.jsonl", json.dumps(line) + "\n")
+        write_atomic(options.out / "search_kills.md", to_page(searches))
+    print(json.dumps(totals))
+    return 1 if any(totals.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
