@@ -3,6 +3,7 @@
 import argparse
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_setti
 
 from busi_tune.config import Config
 from busi_tune.settings import (
+    CHOICES,
     FIELDS,
     LISTS,
     check_config,
@@ -19,6 +21,7 @@ from busi_tune.settings import (
     from_dict,
     nested,
     override,
+    refuse_choice,
     unknown_field,
 )
 
@@ -266,4 +269,6 @@ def _at(values: dict[str, Any], name: str) -> Any:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    found = re.search(r'Parser key "([\w.]+)": .*Got value: (.*)', line)
+    return refuse_choice(*found.groups()) if found and found[1] in CHOICES else line

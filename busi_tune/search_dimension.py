@@ -103,6 +103,7 @@ def read_dimension(name: str, entry: Any) -> Dimension:
         ValueError: the setting cannot be searched, or the entry says nothing that could be drawn.
     """
     where = f"search.space, {name}"
+    _refuse_section(name, entry)
     _refuse_setting(name, where)
     if isinstance(entry, list):
         entry = {"choices": entry}
@@ -117,9 +118,19 @@ def read_dimension(name: str, entry: Any) -> Dimension:
     return _read_range(name, entry, where, when)
 
 
+def _refuse_section(name: str, entry: Any) -> None:
+    inside = [field.partition(".")[2] for field in FIELDS if field.startswith(f"{name}.")]
+    if inside:
+        written = next(iter(entry), "") if isinstance(entry, Mapping) else ""
+        raise ValueError(
+            f"search.space: {name} is a section; a space has its settings in one piece: write "
+            f"{name}.{written or min(inside)}"
+        )
+
+
 def _refuse_setting(name: str, where: str) -> None:
     if name not in FIELDS:
-        raise ValueError(f"search.space: {unknown_field(name)}")
+        raise ValueError(f"search.space: {unknown_field(str(name))}")
     section = name.partition(".")[0]
     reason = _REASONS.get(name, _REASONS.get(section, ""))
     if name != _SEARCHED_DATA and reason:

@@ -1,5 +1,6 @@
 """What the settings of a search may be, told without Optuna."""
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -41,6 +42,11 @@ def rules_of_search(config: Config) -> Iterable[tuple[str, bool]]:
     yield (
         f"search.race_level is between 0 and 1, not {search.race_level}",
         0 < search.race_level < 1,
+    )
+    target, loss = search.target, config.training.monitor == "val_loss"
+    yield (
+        f"search.target is a {'finite loss' if loss else 'Dice from 0 to 1'}, not {target}",
+        target is None or (math.isfinite(target) and (loss or 0 <= target <= 1)),
     )
     yield (
         "search.inner_folds race by Dice per image: set training.monitor to val_dice or "

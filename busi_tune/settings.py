@@ -39,7 +39,8 @@ _HINTS = {
     if is_dataclass(section.type)
     for name, hint in get_type_hints(section.type).items()
 }
-_CHOICES = {name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal}
+CHOICES = {name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal}
+"""The settings that are one of a few words, and the words."""
 LISTS = frozenset(name for name, hint in _HINTS.items() if hint == list[str])
 """The settings that are lists of words."""
 
@@ -53,6 +54,11 @@ def unknown_field(name: str, known: Iterable[str] = FIELDS) -> str:
     ]
     hint = f"; did you mean {near[0]}?" if near else "; --help lists every setting"
     return f"unknown setting {name}{hint}"
+
+
+def refuse_choice(name: str, value: Any) -> str:
+    """Say that a setting has no such value, and which it has."""
+    return f"{name} must be one of {', '.join(CHOICES[name])}, not {value}"
 
 
 def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -210,11 +216,8 @@ def _rules(config: Config) -> Iterable[tuple[str, bool]]:
 
 
 def _rules_of_one_setting(values: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:
-    for name, allowed in _CHOICES.items():
-        yield (
-            f"{name} must be one of {', '.join(allowed)}, not {values[name]}",
-            (values[name] in allowed),
-        )
+    for name, allowed in CHOICES.items():
+        yield refuse_choice(name, values[name]), values[name] in allowed
     for name, low in _AT_LEAST.items():
         yield f"{name} must be at least {low}, not {values[name]}", values[name] >= low
     for name in ("horizontal_flip", "vertical_flip"):

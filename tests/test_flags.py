@@ -59,6 +59,19 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_file(
     assert file in said and "optimizer.lr" in said
 
 
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_word_that_is_no_choice_is_refused_with_the_choices(
+    in_file: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "c.yaml", "search: {sampler: cmaes}\n")
+    flags = ["--config", file] if in_file else ["--search.sampler", "cmaes"]
+    assert run_command(COMMAND, lambda options: 0, flags) == BAD_INPUT
+    said = capsys.readouterr().err
+    source = f"{file}: " * in_file
+    expected = f"error: {source}search.sampler must be one of tpe, gp, nsga2, random, not cmaes\n"
+    assert said.endswith(expected)
+
+
 def test_the_source_of_a_setting_is_the_last_file_that_names_it(tmp_path: Path) -> None:
     first = write(tmp_path / "a.yaml", "search: {start: [x.yaml], num_trials: 3}\n")
     second = write(tmp_path / "b.yaml", "search: {num_trials: 4}\n")

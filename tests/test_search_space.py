@@ -127,6 +127,9 @@ NAME = "model.architecture"
     [
         ({}, "search.space is empty"),
         ({"model.with": [1, 2]}, "unknown setting model.with; did you mean model."),
+        ({"model": {"architecture": ["unet"]}}, "in one piece: write model.architecture"),
+        ({"model": ["unet"]}, "search.space: model is a section"),
+        ({5: [1, 2]}, "search.space: unknown setting 5; --help lists every setting"),
         ({LR: {"low": 0.1, "high": 0.01}}, f"{LR}: the range is empty"),
         ({LR: {"low": 0.1, "high": 0.1}}, f"{LR}: the range is empty"),
         ({"loss.bce": {"low": 0.0, "high": 0.01, "log": True}}, "must start above 0, not at 0.0"),

@@ -111,6 +111,13 @@ SECONDS = {"search.rung_unit": "seconds"}
         ({"search.inner_folds": 3, "training.monitor": "val_loss"}, "set training.monitor to val"),
         ({"search.race_level": 0.0}, "search.race_level is between 0 and 1, not 0.0"),
         ({"search.race_level": 1.0}, "search.race_level is between 0 and 1, not 1.0"),
+        ({"search.target": 85.0}, "search.target is a Dice from 0 to 1, not 85.0"),
+        ({"search.target": -0.1}, "search.target is a Dice from 0 to 1, not -0.1"),
+        ({"search.target": float("nan")}, "search.target is a Dice from 0 to 1, not nan"),
+        (
+            {"search.target": float("nan"), "training.monitor": "val_loss"},
+            "search.target is a finite loss, not nan",
+        ),
         ({"search.refit": -1}, "search.refit must be at least 0, not -1"),
         ({"search.refit_seeds": 0}, "search.refit_seeds must be at least 1, not 0"),
         ({"search.baselines": ["report"], "search.refit": 0}, "set search.refit to at least 1"),
@@ -131,6 +138,8 @@ def test_searches_that_cannot_be_run_are_refused(settings: dict[str, Any], messa
         {**SECONDS, "search.pruner": "none"},
         {"search.inner_folds": 3, "training.monitor": "val_dice_tumour"},
         {"search.refit": 0},
+        {"search.target": 1.0},
+        {"search.target": 1.5, "training.monitor": "val_loss"},
         {"search.budget": "1h30m"},
     ],
 )

@@ -4,6 +4,7 @@ Both are named by YAML files and the word report, which stands for the report's 
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,12 +115,14 @@ def read_baselines(config: Config) -> dict[str, Config]:
         if word == REPORT:
             found = _find_report_baselines(config)
         else:
-            name, settings = names[Path(word)], load_settings(Path(word))
+            name, settings = names[Path(word)], _load_file(Path(word), "search.baselines")
             found = {name: _resolve_baseline(config, settings, word)}
             if not is_model_name(name):
                 raise ValueError(
                     f"{word}: name the file by letters, digits, spaces and _ . + - only"
                 )
+            if re.fullmatch(r"trial \d+", name):
+                raise ValueError(f"{word}: a trial of the search has this name; rename the file")
         double = sorted(set(found) & set(baselines))
         if double:
             raise ValueError(f"search.baselines: {double[0]} stands twice; rename or drop a file")
@@ -212,8 +215,16 @@ def _refuse_download(model: ModelConfig) -> None:
         refuse_download(model.encoder, model.encoder_weights)
 
 
+def _load_file(path: Path, setting: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"{setting}: there is no file {path}; name a YAML file or the word {REPORT}"
+        )
+    return load_settings(path)
+
+
 def _read_start(path: Path, config: Config, space: Sequence[Dimension]) -> dict[str, Any]:
-    settings = _own_settings(load_settings(path))
+    settings = _own_settings(_load_file(path, "search.start"))
     if not settings:
         raise ValueError(f"{path}: a start names model, training or other settings of the space")
     start = typed_override(config, settings, str(path))
