@@ -25,12 +25,21 @@ class Contender:
     name: str
     settings: str
     """Those in which it differs from the run's configuration, in short."""
+    num_needed: int = 1
+    """Trainings without which its mean cannot be set against another's."""
+    again: bool = False
+    """Whether it is a refit, whose validation parts are others than the search's."""
     values: list[float] = field(default_factory=list)
 
     @property
     def mean(self) -> float:
         """The mean of the best values of its trainings."""
         return sum(self.values) / len(self.values)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether enough of its trainings have ended; a trial stopped between folds never is."""
+        return len(self.values) >= self.num_needed
 
 
 class Standings:
@@ -45,7 +54,7 @@ class Standings:
         self.history: list[float] = []
         """The best value after each training that has one."""
         self.best: tuple[float, str, int, float | None] | None = None
-        """Best value, who had it, after how many ends and seconds; None of an earlier start."""
+        """Best mean, who has it, after how many ends and seconds; None of an earlier start."""
 
     @property
     def num_ended(self) -> int:
@@ -66,20 +75,33 @@ class Standings:
             return
         name = contender_name(training)
         identity = training.identity
+        of_trial = "fold" in identity and "model" not in identity
         # Trials of several searches, one per fold, share their numbers.
         apart = "" if {"fold", "refit"} & set(identity) else training.split
         if (name, apart) not in self._contenders:
             settings = describe_settings(training.config, self._base)
-            self._contenders[name, apart] = Contender(name, settings)
+            needed = self._base.search.inner_folds if of_trial else 1
+            self._contenders[name, apart] = Contender(
+                name, settings, needed, again="refit" in identity
+            )
         self._contenders[name, apart].values.append(value)
-        if self.best is None or self._sign * value > self._sign * self.best[0]:
-            self.best = (value, training.name, self.num_ended, seconds)
-        self.history.append(self.best[0])
+        self._note_best(seconds)
+
+    def _note_best(self, seconds: float | None) -> None:
+        best = next((each for each in self._ranked() if not each.again), None)
+        if best is None:
+            return
+        if self.best is None or (best.mean, best.name) != self.best[:2]:
+            self.best = (best.mean, best.name, self.num_ended, seconds)
+        self.history.append(best.mean)
 
     def leaders(self, number: int) -> list[Contender]:
         """The contenders with the best means, best first; of equals the earlier one."""
-        ranked = sorted(self._contenders.values(), key=lambda each: -self._sign * each.mean)
-        return ranked[:number]
+        return self._ranked()[:number]
+
+    def _ranked(self) -> list[Contender]:
+        ranked = [each for each in self._contenders.values() if each.is_ranked]
+        return sorted(ranked, key=lambda each: -self._sign * each.mean)
 
 
 def contender_name(training: Training) -> str:

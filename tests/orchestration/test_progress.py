@@ -18,10 +18,11 @@ class Run:
 
     def __init__(
         self, num_open: int, monitor: str = "val_dice", *, earlier: Sequence[Training] = (),
-        seconds_left: float | None = None,
+        seconds_left: float | None = None, inner_folds: int = 1,
     ) -> None:  # fmt: skip
         self.open, self.now = num_open, 0.0
-        self.config = override(Config(), {"training.monitor": monitor})
+        settings = {"training.monitor": monitor, "search.inner_folds": inner_folds}
+        self.config = override(Config(), settings)
         self.progress = Progress(
             self.config, lambda: self.open, earlier, seconds_left, clock=lambda: self.now
         )
@@ -124,7 +125,7 @@ def test_earlier_ends_count_and_lead_but_do_not_set_the_pace(
 
 
 def test_folds_count_for_their_model_or_trial_by_their_mean() -> None:
-    run = Run(6)
+    run = Run(6, inner_folds=2)
     run.end(run.training(0, model="unet", fold=0), 0.9)
     run.end(run.training(0, model="unet", fold=1), 0.5)
     run.end(run.training(1, model="fpn", fold=0), 0.8)
@@ -135,6 +136,27 @@ def test_folds_count_for_their_model_or_trial_by_their_mean() -> None:
     means = [(row[1].strip(), row[2].strip(), row[3].strip()) for row in rows]
     expected = [("fpn", "1", "0.8000"), ("unet", "2", "0.7000"), ("trial 3", "2", "0.2500")]
     assert means == expected
+
+
+def test_a_trial_is_ranked_once_all_its_inner_folds_have_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(9, inner_folds=2)
+    for trial, fold, value in ((0, 0, 0.9), (0, 1, 0.5), (1, 0, 0.8), (2, 0, 0.6), (2, 1, 0.7)):
+        run.end(run.training(trial, fold=fold), value)
+    told = capsys.readouterr().out.splitlines()
+    assert "best 0." not in told[0].partition("[")[2]
+    assert all("best 0.7000 (trial 0)" in line for line in told[1:])
+    # The first fold of trial 1 was well, but the race stopped it.
+    leaders = run.screen()[run.screen().index("leaders") :]
+    assert leaders.index("trial 0") < leaders.index("trial 2") and "trial 1" not in leaders
+
+
+def test_refits_leave_the_best_of_the_search_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(3)
+    run.end(run.training(0), 0.5)
+    run.end(run.training(0, model="trial 0", refit=0), 0.9)
+    assert "best 0.5000 (trial 0)" in capsys.readouterr().out.splitlines()[1]
 
 
 def test_trials_of_several_searches_are_told_apart() -> None:
