@@ -1,5 +1,6 @@
 """Whether every configuration that a search space allows can be trained, told by drawing some."""
 
+import logging
 from dataclasses import replace
 
 import optuna
@@ -9,6 +10,8 @@ from busi_tune.config import Config
 from busi_tune.search_space import Dimension, compile_space, sample
 from busi_tune.settings import check_config, override
 
+logger = logging.getLogger(__name__)
+
 
 def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
     """Compile the search space and draw an example of each architecture and encoder.
@@ -17,12 +20,26 @@ def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
         ValueError: a mistake in the space; names the file that it comes from.
     """
     config = options.config
+    _warn_of_idle_pruner(config)
     try:
         space = compile_space(config.search.space)
         return space, check_space(space, config)
     except ValueError as error:
         source = f"{options.space_source}: " if options.space_source else ""
         raise ValueError(f"{source}{error}") from error
+
+
+def _warn_of_idle_pruner(config: Config) -> None:
+    search, epochs = config.search, config.training.epochs
+    counts_epochs = search.pruner != "none" and search.rung_unit == "epochs"
+    if counts_epochs and "training.epochs" not in search.space and search.min_epochs >= epochs:
+        logger.warning(
+            "search.pruner %s will stop no trial: search.min_epochs %d is not below "
+            "training.epochs %d",
+            search.pruner,
+            search.min_epochs,
+            epochs,
+        )
 
 
 def check_space(

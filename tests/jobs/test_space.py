@@ -1,0 +1,45 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busi_tune.command_line import Options
+from busi_tune.config import Config
+from busi_tune.jobs.space import read_space
+from busi_tune.settings import override
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture, **search: Any) -> list[str]:
+    own = {f"search.{name}": value for name, value in search.items()}
+    space = {"search.space": {"model.architecture": "report_cnn"}}
+    length = {"training.epochs": 3, "training.max_seconds": 60.0}
+    config = override(Config(), {**length, **space, **own})
+    with caplog.at_level(logging.WARNING):
+        read_space(Options(config, Path("run"), False, False, False, False))
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("pruner", ["halving", "hyperband", "median"])
+def test_a_pruner_that_will_stop_no_trial_is_said_in_one_line(
+    pruner: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert warnings_of(caplog, pruner=pruner, min_epochs=3) == [
+        f"search.pruner {pruner} will stop no trial: search.min_epochs 3 is not below "
+        "training.epochs 3"
+    ]
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"min_epochs": 2},
+        {"pruner": "none"},
+        {"rung_unit": "seconds"},
+        {"space": {"model.architecture": "report_cnn", "training.epochs": [3, 9]}},
+    ],
+)
+def test_other_pruners_are_not_warned_of(
+    search: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert warnings_of(caplog, **search) == []
