@@ -118,6 +118,8 @@ class Refits:
             outcome = read_outcome(training.folder)
             row = {**training.identity, "search_value": values[training.identity["model"]]}
             row |= {"status": outcome.status, "reason": outcome.reason}
+            if outcome.failed and not (training.folder / run_directory.FAILURE).exists():
+                row |= {"status": "open", "reason": ""}
             rows.append(row | {name: outcome.result.get(name) for name in RESULT_COLUMNS})
         columns = ["model", "trial", "refit", "key", "search_value", "status", *RESULT_COLUMNS]
         return pd.DataFrame(rows, columns=[*columns, "reason"])

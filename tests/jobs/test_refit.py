@@ -109,6 +109,7 @@ def test_splits_hold_what_the_settings_ask_for(images: ImageSet, settings: dict[
 def test_the_winner_is_the_best_mean_and_never_a_baseline(images: ImageSet, tmp_path: Path) -> None:
     refits = make_refits(images, tmp_path)
     assert refits.winner() is None
+    assert set(refits.table()["status"]) == {"open"}
     leave_results(refits, {"trial 1": [0.6, 0.7], "trial 3": [0.8, 0.6], "known": [0.9, 0.9]})
     winner = refits.winner()
     assert winner is not None and (winner.name, winner.search_value) == ("trial 3", 0.8)
