@@ -49,10 +49,11 @@ def read_known(config: Config, space: Sequence[Dimension], run_dir: Path) -> Kno
     """Read the known configurations as they were when the run began, or else from their files."""
     path = run_dir / run_directory.KNOWN
     if not path.exists():
+        starts, baselines = find_starts(config, space), read_baselines(config)
         words = {*config.search.start, *config.search.baselines} - {REPORT}
         seen = (load_settings(Path(word)).get("data.chosen_on", ()) for word in words)
         chosen_on = frozenset(name for names in seen for name in names)
-        return Known(find_starts(config, space), read_baselines(config), chosen_on)
+        return Known(starts, baselines, chosen_on)
     kept = yaml.safe_load(path.read_text())
     baselines = {name: from_dict(settings) for name, settings in kept["baselines"].items()}
     for baseline in baselines.values():  # where it runs is the resumed run's

@@ -5,7 +5,7 @@ import pytest
 from busi_tune.config import Config
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
-from busi_tune.study.starts import find_starts, read_baselines
+from busi_tune.study.starts import read_baselines, read_known
 
 SPACE = {"optimizer.lr": [0.01, 0.1]}
 
@@ -14,10 +14,10 @@ SPACE = {"optimizer.lr": [0.01, 0.1]}
 def test_a_word_that_names_no_file_is_refused_with_its_setting(tmp_path: Path, word: str) -> None:
     said = "there is no file .*; name a YAML file or the word report"
     words = [str(tmp_path / word)]
-    with pytest.raises(ValueError, match=f"search.start: {said}"):
-        find_starts(override(Config(), {"search.start": words}), compile_space(SPACE))
-    with pytest.raises(ValueError, match=f"search.baselines: {said}"):
-        read_baselines(override(Config(), {"search.baselines": words}))
+    for name in ("search.start", "search.baselines"):
+        config = override(Config(), {"search.start": [], name: words})
+        with pytest.raises(ValueError, match=f"{name}: {said}"):
+            read_known(config, compile_space(SPACE), tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["trial 3", "trial 12"])
