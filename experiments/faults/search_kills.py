@@ -1,12 +1,12 @@
 """A search whose driver is killed at random moments, against the same search unbroken.
 
 python experiments/faults/search_kills.py --kills 20 --out experiments/results/faults
-python experiments/faults/search_kills.py --kills 2                     # about three minutes
+python experiments/faults/search_kills.py --kills 2                     # a few minutes
 
 A search of twelve trials (TPE, halving, one refit) on synthetic images, one slot, so that every
 decision is determined. It is run once unbroken. Then it is started again, gets a SIGKILL after a
-time drawn between 0 and what the unbroken one took, and goes on by --resume, as often as it is not
-at its end before; kills that are left go to a search of the next seed.
+time drawn between 0 and 0.7 of what the unbroken one took, and goes on by --resume, as often as it
+is not at its end before; kills that are left go to a search of the next seed.
 
 Counted is, per search: trainings that had a result before a kill and were run again, trials that
 are missing or double, trials left RUNNING in study.db, and tables (trials, refits, epochs, images)
@@ -34,6 +34,7 @@ from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.run_directory import write_atomic
 
 NUM_TRIALS = 12
+LATEST = 0.7
 SETTINGS = [
     "--data.phantom_images=40", "--data.image_size=32", "--training.batch_size=8",
     "--training.epochs=4", f"--search.num_trials={NUM_TRIALS}", "--search.min_epochs=2",
@@ -74,7 +75,7 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
         before = results(run_dir)
         begun = (run_dir / "config.yaml").exists()
         line = [f"--resume={run_dir}"] if begun else [*settings, f"--run_dir={run_dir}"]
-        driver, moment = start(line, log), chance.uniform(0, seconds)
+        driver, moment = start(line, log), chance.uniform(0, LATEST * seconds)
         try:
             driver.wait(moment)
             break
