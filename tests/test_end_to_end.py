@@ -36,10 +36,12 @@ def assert_complete(run_dir: Path, *more: str) -> None:
 def test_a_search_ends_with_a_configuration_that_the_other_commands_take(tmp_path: Path) -> None:
     search_dir = tmp_path / "search"
     settings = [*TINY, "--training.epochs=2", f"--run_dir={search_dir}"]
+    settings += ["--search.refit=1", "--search.refit_seeds=1"]
     done = run("search", [*settings, "--search.num_trials=3"])
     assert done.returncode == 0, done.stderr
     assert "python -m busi_tune.search --data.root" in done.stderr
-    assert_complete(search_dir, "trials.csv", "best.yaml", "study.db")
+    assert_complete(search_dir, "trials.csv", "refits.csv", "best.yaml", "study.db")
+    assert "on the closed test part, looked at once" in done.stdout
 
     best = search_dir / run_directory.BEST
     chosen_on = yaml.safe_load(best.read_text())["data"]["chosen_on"]
@@ -84,7 +86,7 @@ def test_the_folds_predict_every_image_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "table", "arguments"),
     [
-        ("search", "trials.csv", ["--search.num_trials=1"]),
+        ("search", "trials.csv", ["--search.num_trials=1", "--search.refit=0"]),
         ("kfold", "folds.csv", ["--kfold.num_folds=2", "--kfold.models={}"]),
         ("train", "folds.csv", []),
     ],
@@ -110,6 +112,7 @@ def test_a_failed_trial_has_its_reason_and_the_search_goes_on(tmp_path: Path) ->
         "search:\n"
         "  num_trials: 6\n"
         "  sampler: random\n"
+        "  refit: 0\n"
         "  space: {optimizer.lr: [1.0e-3, 1.0e+30], optimizer.name: sgd}\n"
     )
     run_dir = tmp_path / "run"
