@@ -188,6 +188,8 @@ def _split_name(refit: int) -> str:
 
 def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) -> pd.DataFrame:
     """Evaluate a training's best epoch at the operating point of its own validation part."""
+    import torch
+
     from busi_tune.data.batches import DeviceImages
     from busi_tune.evaluation.evaluate import evaluate
     from busi_tune.evaluation.operating_point import OperatingPoint
@@ -200,6 +202,8 @@ def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) ->
     device = choose_device(config.training.device)
     best = load_checkpoint(training.folder / run_directory.BEST_CHECKPOINT, device)
     model = build_model(config.model).to(device)
+    if config.training.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     model.load_state_dict(best["model"])
     with autocast(device, config):
         evaluation = evaluate(
