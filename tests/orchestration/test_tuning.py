@@ -1,8 +1,6 @@
 """The contract between a plan and the cluster, over trainings that cost nothing."""
 
 import json
-import logging
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -216,46 +214,6 @@ def test_trainings_at_a_time_share_one_copy_of_the_images(
     assert places[0][:2] == places[1][:2]
     assert places[0][2] == places[1][2] == "False"
     assert places[0][3] != places[1][3]
-
-
-@pytest.mark.parametrize(
-    ("resources", "message"),
-    [
-        (ResourcesConfig(num_workers=64, wait_seconds=0), "64 worker(s) of 1 CPU(s)"),
-        (ResourcesConfig(gpus_per_worker=1.0, wait_seconds=0), "1 GPU(s), but the cluster's 1"),
-        (ResourcesConfig(cpus_per_worker=64.0, wait_seconds=2), "lower resources.num_workers"),
-    ],
-)
-def test_what_the_cluster_does_not_have_is_refused_before_anything_starts(
-    images: ImageSet,
-    splits: Splits,
-    make_trainings: Make,
-    notes: Notes,
-    resources: ResourcesConfig,
-    message: str,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO)
-    plan = ListPlan(make_trainings(1, config_with()))
-    with pytest.raises(ClusterError, match=re.escape(message)):
-        run_plan(plan, images, splits, resources, notes, make_fit())
-    assert notes.started == []
-    assert ("waiting up to 2 s" in caplog.text) == (resources.wait_seconds == 2)
-
-
-def test_a_cluster_that_cannot_be_reached_is_said(
-    images: ImageSet,
-    splits: Splits,
-    make_trainings: Make,
-    notes: Notes,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    plan = ListPlan(make_trainings(1, config_with()))
-    with pytest.raises(
-        ClusterError, match=r"cannot join Ray at 127\.0\.0\.1:1, named by RAY_ADDRESS"
-    ):
-        run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
 
 
 def test_two_workers_are_ranks_of_one_training(

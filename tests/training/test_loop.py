@@ -9,16 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from busi_tune.data.batches import DeviceImages
 from busi_tune.data.splits import Split
 from busi_tune.evaluation.operating_point import OperatingPoint, counts_at
 from busi_tune.run_directory import locked
 from busi_tune.training import loop
 from busi_tune.training.checkpoint import load_checkpoint
-from busi_tune.training.epoch import train_epoch, validate
-from busi_tune.training.learner import build_learner
+from busi_tune.training.epoch import train_epoch
 from busi_tune.training.loop import fit
 from busi_tune.training.result import read_result
 from tests.training.small_training import (
@@ -298,33 +295,3 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loop, "LOCK_WAIT_SECONDS", 0.0)
     with locked(tmp_path), pytest.raises(TimeoutError, match="in use by another process"):
         fit(make_config(), make_images(), SPLIT, tmp_path)
-
-
-class Reads(TorchDispatchMode):
-    """Counts the numbers read off tensors, each of which would wait for a GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
-    ) -> Any:
-        self.count += function is torch.ops.aten._local_scalar_dense.default
-        return function(*arguments, **(keywords or {}))
-
-
-def test_steps_read_nothing_off_the_device() -> None:
-    images = DeviceImages(make_images(), CPU, resident=True)
-    counts = []
-    for batch_size in (1, 10):
-        # On the CPU adam counts its steps in tensors, so it cannot show the point.
-        config = make_config(
-            training__batch_size=batch_size, training__accumulate=1, optimizer__name="sgd"
-        )
-        learner = build_learner(config, CPU, steps_per_epoch=10)
-        with Reads() as reads:
-            train_epoch(learner, images, SPLIT.train, config, 1)
-            validate(learner.evaluated, images, SPLIT.validation, config, 1)
-        counts.append(reads.count)
-    assert counts[0] == counts[1]

@@ -1,0 +1,60 @@
+"""What is asked of a cluster, set beside what there is."""
+
+import logging
+import re
+from collections.abc import Callable
+
+import pytest
+
+from busi_tune.command_line import ClusterError
+from busi_tune.config import Config, ResourcesConfig
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.orchestration.tuning import run_plan
+from busi_tune.plan import ListPlan, Training
+from tests.orchestration.conftest import Notes, make_fit
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+Make = Callable[..., list[Training]]
+Splits = dict[str, Split]
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (ResourcesConfig(num_workers=64, wait_seconds=0), "64 worker(s) of 1 CPU(s)"),
+        (ResourcesConfig(gpus_per_worker=1.0, wait_seconds=0), "1 GPU(s), but the cluster's 1"),
+        (ResourcesConfig(cpus_per_worker=64.0, wait_seconds=2), "lower resources.num_workers"),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_refused_before_anything_starts(
+    images: ImageSet,
+    splits: Splits,
+    make_trainings: Make,
+    notes: Notes,
+    resources: ResourcesConfig,
+    message: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    plan = ListPlan(make_trainings(1, Config()))
+    with pytest.raises(ClusterError, match=re.escape(message)):
+        run_plan(plan, images, splits, resources, notes, make_fit())
+    assert notes.started == []
+    assert ("waiting up to 2 s" in caplog.text) == (resources.wait_seconds == 2)
+
+
+def test_a_cluster_that_cannot_be_reached_is_said(
+    images: ImageSet,
+    splits: Splits,
+    make_trainings: Make,
+    notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    plan = ListPlan(make_trainings(1, Config()))
+    with pytest.raises(
+        ClusterError, match=r"cannot join Ray at 127\.0\.0\.1:1, named by RAY_ADDRESS"
+    ):
+        run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
