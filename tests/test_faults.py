@@ -57,8 +57,7 @@ def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> No
     driver = start("search", [*settings, f"--run_dir={run_dir}"], log)
     wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
     kill_a_worker(driver)
-    orphans: list[psutil.Process] = []
-    before: dict[str, float] = {}
+    orphans, before = list[psutil.Process](), dict[str, float]()
     for at_least in (1, 4):
         moment = random.uniform(0, 1)
         wait_until(lambda n=at_least: finished(run_dir) >= n, f"result {at_least}")

@@ -51,8 +51,7 @@ def run_kfold(options: Options) -> int:
         open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
         open_searches(search, splits, images, run_dir) as searches,
     ):
-        single = replace(images, groups=images.names)
-        audit_folds(splits, lambda: make_all_folds(single, config), images, config, run_dir)
+        audit_folds(splits, lambda: make_naive_folds(images, config), images, config, run_dir)
         trainings = place_folds(models, splits, images, run_dir)
         warn_of_older(trainings)
         reader = Reader()
@@ -70,9 +69,9 @@ def run_kfold(options: Options) -> int:
         nested = [each.plan(export, gather) for each in searches]
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
         earlier = [t for each in searches for t in place_ended(each.study, each.place_trial)]
-        inner = {each.inner_name: each.inner_split for each in searches}
+        splits |= {each.inner_name: each.inner_split for each in searches}
         check_code(run_dir, plan)
-        run_on_cluster(plan, sets, splits | inner, config, earlier + placed())
+        run_on_cluster(plan, sets, splits, config, earlier + placed())
         export()
         code = finish_run(placed(), images, run_dir)
         return SOME_FAILED if report_failures(searches) else code
@@ -99,6 +98,11 @@ def make_all_folds(images: ImageSet, config: Config) -> dict[str, Split]:
             make_folds(images.labels, images.groups, config.kfold.num_folds, config.seed + repeat)
         )
     }
+
+
+def make_naive_folds(images: ImageSet, config: Config) -> dict[str, Split]:
+    """Draw the folds of every repeat over single images, near-duplicates or not."""
+    return make_all_folds(replace(images, groups=images.names), config)
 
 
 def place_folds(
