@@ -164,9 +164,11 @@ def test_the_plan_counts_trials_winners_and_models() -> None:
     config = make_config(num_trials=3)
     search = prepare(to_yaml(config))
     beside = plan_parts({"a": config, "b": config}, search, num_folds=5)
-    assert [part.num_trainings for part in beside] == [2 * 5, (3 + 1) * 5]
+    assert [part.num_trainings + part.num_trials for part in beside] == [2 * 5, (3 + 1) * 5]
     assert [list(part.models) for part in beside] == [["a", "b"], ["searched unet"]]
-    assert [part.num_trainings for part in plan_parts({}, search, num_folds=5)] == [20]
+    assert [
+        part.num_trainings + part.num_trials for part in plan_parts({}, search, num_folds=5)
+    ] == [20]
 
 
 def test_repeats_change_folds_and_seed(tmp_path: Path, images: ImageSet) -> None:
@@ -253,7 +255,8 @@ def test_masks_of_the_test_fold_do_not_reach_the_search(
             fit(training.config, given, split, training.folder)
 
         started = run(config, given, tmp_path / name, train)
-        trials = trials_of(tmp_path / name).drop(columns="seconds")
+        clock = ["seconds", "milliseconds_per_image"]
+        trials = trials_of(tmp_path / name).drop(columns=clock)
         tested = next(t for t in started if t.name == f"{NESTED} fold 0")
         rows = pd.read_csv(tested.folder / run_directory.IMAGES)
         tables[name] = (trials[trials["fold"] == 0], rows.loc[rows["part"] == "test", "dice"])

@@ -86,7 +86,7 @@ def test_a_training_that_waits_for_another_runs_after_it_and_others_meanwhile(
     plan = JoinedPlan(
         [
             FollowedPlan(ListPlan([first, second]), lambda: [follower]),
-            FollowedPlan(ListPlan([nothing]), lambda: None),
+            FollowedPlan(ListPlan([nothing]), lambda: []),
             ListPlan([other]),
         ]
     )
