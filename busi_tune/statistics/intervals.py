@@ -50,11 +50,7 @@ def summarise(
     if not len(table):
         return [Summary(0, *[np.nan] * 4) for _ in range(table.shape[1])]
     means = bootstrap_means(table, groups, num_resamples=num_resamples, seed=seed)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    sd = table.std(axis=0, ddof=1) if len(table) > 1 else np.full(table.shape[1], np.nan)
-    columns = zip(table.mean(axis=0), sd, low, high, strict=True)
-    return [Summary(len(table), *map(float, column)) for column in columns]
+    return _summaries(table, means)
 
 
 def summarise_trainings(
@@ -96,14 +92,17 @@ def summarise_trainings(
         for second in models[position + 1 :]:
             drawn[f"{first} - {second}"] = drawn[first] - drawn[second]
             by_image[f"{first} - {second}"] = by_image[first] - by_image[second]
-    return {name: _summary(by_image[name], samples) for name, samples in drawn.items()}
+    values, samples = (np.column_stack(list(each.values())) for each in (by_image, drawn))
+    return dict(zip(drawn, _summaries(values, samples), strict=True))
 
 
-def _summary(by_image: Floats, samples: Floats) -> Summary:
+def _summaries(table: Floats, means: Floats) -> list[Summary]:
+    """Summarise the columns of (N, M) values by their (B, M) resampled means."""
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail])
-    sd = by_image.std(ddof=1) if len(by_image) > 1 else np.nan
-    return Summary(len(by_image), float(by_image.mean()), float(sd), float(low), float(high))
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    sd = table.std(axis=0, ddof=1) if len(table) > 1 else np.full(table.shape[1], np.nan)
+    columns = zip(table.mean(axis=0), sd, low, high, strict=True)
+    return [Summary(len(table), *map(float, column)) for column in columns]
 
 
 def bootstrap_means(
