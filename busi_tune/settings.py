@@ -13,7 +13,10 @@ from busi_tune.config import Config
 from busi_tune.search_rules import rules_of_search
 
 # What decides the numbers of a training; the rest is where and how it runs.
-_TRAINING_SECTIONS = ("augment", "model", "loss", "optimizer", "training")
+_DECIDING = (
+    "augment.", "model.", "loss.", "optimizer.", "training.",
+    "data.image_size", "data.resize", "resources.num_workers", "seed",
+)  # fmt: skip
 
 
 def flatten(config: Config) -> dict[str, Any]:
@@ -127,22 +130,20 @@ def differences(old: Config, new: Config, ignore: Iterable[str] = ()) -> list[st
 def training_key(config: Config, data_hash: str, parts: Mapping[str, list[str]]) -> str:
     """Name a training by what decides its result: settings, images, split, seed and ranks.
 
+    Only settings that are not at their default count, so that a new setting changes no key.
+
     Args:
         config: the resolved configuration.
         data_hash: hash of the images' content.
         parts: names of the images of train, validation and test.
     """
-    settings: dict[str, Any] = {name: asdict(getattr(config, name)) for name in _TRAINING_SECTIONS}
-    if not config.training.max_seconds:
-        del settings["training"]["max_seconds"]  # keys of trainings without it stay what they were
-    settings |= {
-        "image_size": config.data.image_size,
-        "seed": config.seed,
-        "num_workers": config.resources.num_workers,
-        "data_hash": data_hash,
-        "parts": dict(parts),
+    changed = {
+        name: value
+        for name, value in flatten(config).items()
+        if name.startswith(_DECIDING) and value != _DEFAULTS[name]
     }
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    decisive = {**changed, "data_hash": data_hash, "parts": dict(parts)}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def check_config(config: Config) -> None:
@@ -191,8 +192,21 @@ _AT_LEAST = {
     "loss.bce": 0,
     "loss.dice": 0,
     "loss.batch_dice": 0,
+    "loss.focal": 0,
+    "loss.tversky": 0,
+    "loss.jaccard": 0,
+    "loss.lovasz": 0,
+    "loss.boundary": 0,
+    "loss.focal_gamma": 0,
+    "optimizer.plateau_patience": 1,
+    "augment.strength": 0,
     "augment.brightness": 0,
     "augment.contrast": 0,
+    "augment.rotation": 0,
+    "augment.scale": 0,
+    "augment.gamma": 0,
+    "augment.speckle": 0,
+    "augment.blur": 0,
     "search.num_trials": 1,
     "search.min_epochs": 1,
     "search.reduction_factor": 2,
@@ -209,6 +223,13 @@ _AT_LEAST = {
 }
 
 
+_BELOW_ONE = (
+    "model.dropout", "model.decoder_dropout", "training.ema_decay", "optimizer.momentum",
+    "augment.elastic", "augment.cutout",
+)  # fmt: skip
+_NO_WEIGHTS = {"focal_gamma", "tversky_alpha"}
+
+
 def _rules(config: Config) -> Iterable[tuple[str, bool]]:
     yield from _rules_of_one_setting(flatten(config))
     yield from _rules_of_several_settings(config)
@@ -220,17 +241,18 @@ def _rules_of_one_setting(values: Mapping[str, Any]) -> Iterable[tuple[str, bool
         yield refuse_choice(name, values[name]), values[name] in allowed
     for name, low in _AT_LEAST.items():
         yield f"{name} must be at least {low}, not {values[name]}", values[name] >= low
-    for name in ("horizontal_flip", "vertical_flip"):
+    for name in ("horizontal_flip", "vertical_flip", "lesion_crop"):
         value = values[f"augment.{name}"]
         yield f"augment.{name} is a probability from 0 to 1, not {value}", 0 <= value <= 1
     for name in ("augment.crop_scale", "augment.crop_ratio"):
         yield f"{name} must be above 0 and at most 1, not {values[name]}", 0 < values[name] <= 1
-    for name in ("model.dropout", "training.ema_decay", "optimizer.momentum"):
+    for name in _BELOW_ONE:
         yield f"{name} must be from 0 to below 1, not {values[name]}", 0 <= values[name] < 1
     for name in ("optimizer.lr", "resources.cpus_per_worker"):
         yield f"{name} must be above 0, not {values[name]}", values[name] > 0
-    threshold, storage = values["training.threshold"], values["storage"]
-    yield f"training.threshold must be between 0 and 1, not {threshold}", 0 < threshold < 1
+    for name in ("training.threshold", "loss.tversky_alpha"):
+        yield f"{name} must be between 0 and 1, not {values[name]}", 0 < values[name] < 1
+    storage = values["storage"]
     yield (
         f"storage is a folder, not {storage}: other storage is not supported",
         storage is None or "://" not in storage,
@@ -245,7 +267,7 @@ def _rules_of_several_settings(config: Config) -> Iterable[tuple[str, bool]]:
         f"optimizer.warmup_epochs {warmup:g} must be shorter than training.epochs {epochs}",
         warmup < epochs,
     )
-    weights = asdict(config.loss).values()
+    weights = [value for name, value in asdict(config.loss).items() if name not in _NO_WEIGHTS]
     yield "all loss weights are 0: give loss.bce or loss.dice a weight", any(weights)
     workers, batch = config.resources.num_workers, config.training.batch_size
     yield (
