@@ -15,7 +15,7 @@ import yaml
 
 import busi_tune
 from busi_tune.command_line import Command, parse
-from busi_tune.config import Config
+from busi_tune.config import Config, ModelConfig
 from busi_tune.flags import load_settings
 from busi_tune.settings import check_config, override
 
@@ -112,8 +112,8 @@ def test_every_configuration_in_the_project_is_valid(
         from busi_tune.models import encoder_decoder
         from busi_tune.search_space import compile_space
 
-        def build_from_scratch(decoder: Any, encoder: str) -> Any:
-            return encoder_decoder._build(decoder, encoder, weights=None, in_channels=3)
+        def build_from_scratch(decoder: Any, model: ModelConfig) -> Any:
+            return encoder_decoder._build(decoder, model, weights=None, in_channels=3)
 
         monkeypatch.setattr(encoder_decoder, "_build_downloaded", build_from_scratch)
         check_space(compile_space(config.search.space), config, num_samples=12)

@@ -1,4 +1,7 @@
-"""The networks: images (B, 1, H, W) in [0, 1] to logits (B, 1, H, W), from one dict of builders."""
+"""The networks: images (B, 1, H, W) in [0, 1] to logits (B, 1, H, W), from one dict of builders.
+
+With deep supervision they give logits of coarser levels too, in training mode alone.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,14 +9,15 @@ from functools import partial
 from torch import nn
 
 from busi_tune.config import ModelConfig
-from busi_tune.models.check import check_encoder, check_network, count_numbers
+from busi_tune.models.check import check_encoder, check_network, check_options, count_numbers
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
 from busi_tune.models.report_cnn import build_report_cnn
-from busi_tune.models.unet import UNet
+from busi_tune.models.unet import build_unet
 
 ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "report_cnn": lambda config: build_report_cnn(config.dropout),
-    "unet": lambda config: UNet(config.base_width),
+    "unet": build_unet,
+    "attention_unet": partial(build_unet, attention=True),
     **{name: partial(build_encoder_decoder, decoder) for name, decoder in DECODERS.items()},
 }
 
@@ -40,6 +44,7 @@ def check_model(config: ModelConfig, image_size: int) -> None:
         ValueError: the rule, the value received and what can be used instead.
     """
     build = _find_builder(config)
+    check_options(config)
     check_encoder(config)
     check_network(build, config, image_size)
     if config.encoder_weights != "none":
@@ -47,7 +52,10 @@ def check_model(config: ModelConfig, image_size: int) -> None:
 
 
 def model_size(config: ModelConfig) -> tuple[int, int]:
-    """Count a network's trainable weights and its other numbers, without building it in memory."""
+    """Count a network's trainable weights and its other numbers, without building it in memory.
+
+    The heads of deep supervision, which are trained and kept but not used afterwards, count too.
+    """
     return count_numbers(_find_builder(config), config)
 
 

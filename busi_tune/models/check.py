@@ -16,14 +16,37 @@ from torch import nn
 
 from busi_tune.config import ModelConfig
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
+from busi_tune.models.heads import final_logits
 from busi_tune.models.weights import find_timm_settings
 
 _KNOWN_SIZES: dict[str, tuple[int, int]] = {}
 
 Builder = Callable[[ModelConfig], nn.Module]
 
+OPTIONS = {
+    "decoder_dropout": ("unet", "attention_unet", *DECODERS),
+    "decoder_attention": ("smp_unet", "unetplusplus"),
+    "deep_supervision": ("unet", "attention_unet", "unetplusplus"),
+}
+"""What a decoder can have beside its plain form, and the architectures that can have it."""
+
 # How far around a refused size another one is looked for, in pixels.
 _SEARCH = 128
+
+
+def check_options(config: ModelConfig) -> None:
+    """Refuse dropout, attention and supervision where the architecture cannot have them.
+
+    Raises:
+        ValueError: the setting and the architectures that take it.
+    """
+    for name, architectures in OPTIONS.items():
+        value, off = getattr(config, name), getattr(ModelConfig(), name)
+        if value != off and config.architecture not in architectures:
+            raise ValueError(
+                f"model.{name} {value} does not go with model.architecture {config.architecture}, "
+                f"only with {', '.join(architectures)}; set it to {off}"
+            )
 
 
 def check_encoder(config: ModelConfig) -> None:
@@ -113,7 +136,8 @@ def count_numbers(build: Builder, config: ModelConfig) -> tuple[int, int]:
 
 
 def _name_network(config: ModelConfig) -> str:
-    return repr(dataclasses.replace(config, encoder_weights="none", dropout=0.0))
+    weightless = {"encoder_weights": "none", "dropout": 0.0, "decoder_dropout": 0.0}
+    return repr(dataclasses.replace(config, **weightless))
 
 
 def _count(network: nn.Module) -> tuple[int, int]:
@@ -135,7 +159,7 @@ def _takes(network: nn.Module, size: int) -> bool:
     images = torch.empty(2, 1, size, size, device="meta")
     try:
         with torch.no_grad():
-            return bool(network(images).shape == images.shape)
+            return final_logits(network(images)).shape == images.shape
     except Exception:
         return False
 

@@ -1,4 +1,7 @@
-"""The decoders of segmentation-models-pytorch, with its encoders or timm's (`tu-<timm name>`)."""
+"""The decoders of segmentation-models-pytorch, with its encoders or timm's (`tu-<timm name>`).
+
+torchvision's FCN joins them, on two of the encoders.
+"""
 
 import warnings
 from typing import Any
@@ -8,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from busi_tune.config import ModelConfig
+from busi_tune.models.fcn import FCN
+from busi_tune.models.heads import DeepSupervision, Outputs, drop_before_last_convolution
 from busi_tune.models.weights import find_normalisation, load_encoder_weights
 
 # `unet` is the classic one.
@@ -24,6 +29,7 @@ DECODERS: dict[str, Any] = {
     "upernet": smp.UPerNet,
     "segformer": smp.Segformer,
     "dpt": smp.DPT,
+    "fcn": FCN,
 }
 
 
@@ -49,10 +55,10 @@ class GreyInput(nn.Module):
         """The pre-trained part, for a learning rate of its own."""
         return self.network.get_submodule("encoder")
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Outputs:
         """Turn images (B, 1, H, W) in [0, 1] into logits (B, 1, H, W)."""
-        logits: Tensor = self.network((images.expand(-1, 3, -1, -1) - self.mean) / self.std)
-        return logits
+        outputs: Outputs = self.network((images.expand(-1, 3, -1, -1) - self.mean) / self.std)
+        return outputs
 
 
 def build_encoder_decoder(decoder: Any, config: ModelConfig) -> nn.Module:
@@ -62,19 +68,20 @@ def build_encoder_decoder(decoder: Any, config: ModelConfig) -> nn.Module:
         ValueError: the encoder's weights cannot be had.
     """
     if config.encoder_weights == "none":
-        scratch: nn.Module = _build(decoder, config.encoder, weights=None, in_channels=1)
+        scratch: nn.Module = _build(decoder, config, weights=None, in_channels=1)
         return scratch
     if config.encoder_weights == "imagenet":
-        return _build_downloaded(decoder, config.encoder)
-    network = _build(decoder, config.encoder, weights=None, in_channels=3)
+        return _build_downloaded(decoder, config)
+    network = _build(decoder, config, weights=None, in_channels=3)
     load_encoder_weights(network.encoder, config.encoder, config.encoder_weights)
     return GreyInput(network, *find_normalisation(config.encoder, config.encoder_weights))
 
 
-def _build_downloaded(decoder: Any, encoder: str) -> nn.Module:
+def _build_downloaded(decoder: Any, config: ModelConfig) -> nn.Module:
+    encoder = config.encoder
     weights = True if encoder.startswith("tu-") else "imagenet"
     try:
-        network = _build(decoder, encoder, weights=weights, in_channels=3)
+        network = _build(decoder, config, weights=weights, in_channels=3)
         return GreyInput(network, *find_normalisation(encoder, "imagenet"))
     except OSError as error:
         raise ValueError(
@@ -83,8 +90,25 @@ def _build_downloaded(decoder: Any, encoder: str) -> nn.Module:
         ) from error
 
 
-def _build(decoder: Any, encoder: str, weights: str | bool | None, in_channels: int) -> Any:
+def _build(decoder: Any, config: ModelConfig, weights: str | bool | None, in_channels: int) -> Any:
+    attention = config.decoder_attention
+    options = {} if attention == "none" else {"decoder_attention_type": attention}
     with warnings.catch_warnings():
         # dpt advises another readout for encoders without a class token; this one is as valid.
         warnings.filterwarnings("ignore", "Encoder does not have prefix tokens", UserWarning)
-        return decoder(encoder, encoder_weights=weights, in_channels=in_channels)
+        network = decoder(
+            config.encoder, encoder_weights=weights, in_channels=in_channels, **options
+        )
+    drop_before_last_convolution(network, config.decoder_dropout)
+    return _supervise(network) if config.deep_supervision else network
+
+
+def _supervise(network: smp.UnetPlusPlus) -> DeepSupervision:
+    """Supervise the end of each row of U-Net++ but the finest.
+
+    Zhou et al. supervise the columns of the finest row instead, so as to cut the network later;
+    here a level is as coarse as the decoder's levels in the other networks.
+    """
+    decoder = network.decoder
+    levels = [decoder.blocks[f"x_0_{level}"] for level in range(decoder.depth)]
+    return DeepSupervision(network, levels, decoder.out_channels[:-1])

@@ -3,7 +3,10 @@
 Nothing here waits for the device within a pass: losses and counts stay there and are read once.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from busi_tune.config import Config
-from busi_tune.data.augment import augment, draw_parameters
+from busi_tune.data.augment import augment
+from busi_tune.data.augment_draws import draw_parameters
 from busi_tune.data.batches import DeviceImages, epoch_order, split_batches
+from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.evaluation.counts import METRICS, compute_metrics, count_pixels
 from busi_tune.evaluation.levels import is_lesion, quantise
+from busi_tune.models.heads import Outputs, final_logits
 from busi_tune.training.learner import Learner
 from busi_tune.training.losses import compute_loss
-from busi_tune.training.ranks import share, sum_over_ranks
+from busi_tune.training.ranks import num_ranks, share, sum_over_ranks
 
 Metrics = dict[str, float]
 Indices = npt.NDArray[np.int64]
+Step = Sequence[tuple[Tensor, Tensor]]
+"""The global batches of an optimiser step: indices, and parameters of the augmentation."""
+Outcome = tuple[Tensor, Tensor]
+"""Losses (B,) and counts (B, 4) of some images."""
 
 
 def train_epoch(
@@ -40,6 +50,7 @@ def train_epoch(
 
     Raises:
         FloatingPointError: a batch's loss was not finite; names epoch and batch.
+        torch.OutOfMemoryError: a single image does not fit.
     """
     training = config.training
     order = epoch_order(indices, config.seed, epoch)
@@ -55,10 +66,7 @@ def train_epoch(
     tally = Tally()
     for start in range(0, len(batches), training.accumulate):
         step = batches[start : start + training.accumulate]
-        images_in_step = sum(len(batch) for batch, _ in step)
-        for batch, batch_changes in step:
-            loss = _run_batch(learner.model, images, batch, batch_changes, config, tally)
-            (loss / images_in_step).backward()  # type: ignore[no-untyped-call]
+        tally.extend(_learn(learner, images, step, config))
         learner.step()
     learner.finish_epoch()
     return tally.means(f"training loss of epoch {epoch}")
@@ -66,18 +74,36 @@ def train_epoch(
 
 @torch.inference_mode()
 def validate(
-    model: nn.Module, images: DeviceImages, indices: Indices, config: Config, epoch: int
+    model: nn.Module,
+    images: DeviceImages,
+    indices: Indices,
+    config: Config,
+    epoch: int,
+    parts: MicroBatches | None = None,
 ) -> Metrics:
     """Compute loss and metrics on the validation part, at training size.
 
+    Args:
+        model: network of logits.
+        images: the set on the network's device.
+        indices: the validation part.
+        config: the resolved configuration.
+        epoch: named where a loss is not finite.
+        parts: in how many parts batches run, from earlier epochs.
+
     Raises:
         FloatingPointError: a batch's loss was not finite; names epoch and batch.
+        torch.OutOfMemoryError: a single image does not fit.
     """
     model.eval()
-    tally = Tally()
+    tally, parts = Tally(), parts or MicroBatches("validation")
     order = torch.tensor(indices).to(images.index_device)
+
+    def run(batch: Tensor) -> list[Outcome]:
+        return list(_run_parts(model, images, batch, None, config, parts))
+
     for batch in torch.split(order, config.training.evaluation_batch_size):
-        _run_batch(model, images, batch, None, config, tally)
+        tally.add(parts.run(partial(run, batch), len(share(batch))))
     return tally.means(f"validation loss of epoch {epoch}")
 
 
@@ -87,31 +113,83 @@ def autocast(device: torch.device, config: Config) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
 
 
-def _run_batch(
-    model: nn.Module,
+def _learn(learner: Learner, images: DeviceImages, step: Step, config: Config) -> "Tally":
+    """Find the gradients of a step; what memory or the compiler did not allow is done again."""
+    attempt = partial(_sum_gradients, learner, images, step, config)
+    run = partial(learner.micro_batches.run, attempt, max(len(share(batch)) for batch, _ in step))
+    if config.training.sync_batchnorm and num_ranks() > 1:
+        # The ranks meet within the forward pass, so none may repeat one by itself.
+        run = attempt
+    try:
+        return run()
+    except Exception as error:
+        if not learner.is_compiled or isinstance(error, torch.OutOfMemoryError):
+            raise
+        learner.run_plainly(error)
+    return run()
+
+
+def _sum_gradients(learner: Learner, images: DeviceImages, step: Step, config: Config) -> "Tally":
+    """Sum the gradients of a step's batches, and take note of their losses and counts."""
+    learner.optimizer.zero_grad()  # An attempt that failed has left some.
+    tally = Tally()
+    images_in_step = sum(len(batch) for batch, _ in step)
+    for batch, changes in step:
+        outcomes = []
+        parts = _run_parts(learner.forward, images, batch, changes, config, learner.micro_batches)
+        for losses, counts in parts:
+            (losses.sum() / images_in_step).backward()  # type: ignore[no-untyped-call]
+            outcomes.append((losses.detach(), counts))
+        tally.add(outcomes)
+    return tally
+
+
+def _run_parts(
+    forward: Callable[[Tensor], Outputs],
     images: DeviceImages,
     batch: Tensor,
     changes: Tensor | None,
     config: Config,
-    tally: "Tally",
-) -> Tensor:
-    """Return the summed loss of this rank's share of a global batch and take note of it."""
-    own = share(batch)
-    num_own = len(own)
-    # A rank left without images runs one that does not count: all ranks then have gradients of
-    # the same weights to sum, and synchronised batch norm finds all of them.
-    inputs, masks = images.gather(own if num_own else batch[:1])
+    parts: MicroBatches,
+) -> Iterator[Outcome]:
+    """Give losses and counts of this rank's share of a global batch, part by part."""
+    counted = len(share(batch)) > 0
+    split_changes = repeat(None) if changes is None else parts.split(_own(changes))
+    for part, part_changes in zip(parts.split(_own(batch)), split_changes, strict=False):
+        losses, counts = _run_images(forward, images, part, part_changes, config)
+        num_counted = len(part) if counted else 0
+        yield losses[:num_counted], counts[:num_counted]
+
+
+def _own(items: Tensor) -> Tensor:
+    """Return this rank's share of what a global batch has for each image.
+
+    A rank left without images runs one that does not count: all ranks then have gradients of the
+    same weights to sum, and synchronised batch norm finds all of them.
+    """
+    own = share(items)
+    return own if len(own) else items[:1]
+
+
+def _run_images(
+    forward: Callable[[Tensor], Outputs],
+    images: DeviceImages,
+    indices: Tensor,
+    changes: Tensor | None,
+    config: Config,
+) -> Outcome:
+    """Return losses (B,) and counts (B, 4) of some images."""
+    inputs, masks = images.gather(indices)
     if changes is not None and config.augment.enabled:
-        inputs, masks = augment(inputs, masks, share(changes) if num_own else changes[:1])
+        inputs, masks = augment(inputs, masks, changes, config.augment)
     if config.training.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     with autocast(images.device, config):
-        logits = model(inputs)
-    losses = compute_loss(logits, masks, config.loss)[:num_own]
-    tally.losses.append(losses.detach().double().sum())
-    predicted = is_lesion(quantise(logits.detach().float().sigmoid()), config.training.threshold)
-    tally.counts.append(count_pixels(predicted, masks)[:num_own])
-    return losses.sum()
+        outputs = forward(inputs)
+    losses = compute_loss(outputs, masks, config.loss)
+    probabilities = final_logits(outputs).detach().float().sigmoid()
+    predicted = is_lesion(quantise(probabilities), config.training.threshold)
+    return losses, count_pixels(predicted, masks)
 
 
 @dataclass
@@ -122,6 +200,16 @@ class Tally:
     """The loss of each global batch, summed over this rank's images."""
     counts: list[Tensor] = field(default_factory=list)
     """The counts (B, 4) of this rank's images."""
+
+    def add(self, batch: Sequence[Outcome]) -> None:
+        """Take note of a global batch, of which this rank ran a share in parts."""
+        self.losses.append(torch.cat([losses for losses, _ in batch]).double().sum())
+        self.counts += [counts for _, counts in batch]
+
+    def extend(self, other: "Tally") -> None:
+        """Take over the batches of another tally."""
+        self.losses += other.losses
+        self.counts += other.counts
 
     def means(self, name: str) -> Metrics:
         """Average over the images of all ranks; Dice also over those with a lesion alone.
