@@ -1,4 +1,4 @@
-"""One training on a hold-out split, by default without Ray: python -m busi_tune.train."""
+"""One training, hold-out or on every image, by default without Ray: python -m busi_tune.train."""
 
 import sys
 
@@ -6,11 +6,14 @@ from busi_tune.command_line import Command, Options, run_command
 
 COMMAND = Command(
     "train",
-    """Train one configuration on a hold-out split (8:1:1) and test it once.
+    """Train one configuration on a hold-out split (8:1:1) and test it once, or on every image.
 
-With one worker this needs no Ray. With no data given, it trains on synthetic images. Examples:
+With one worker this needs no Ray. With no data given, it trains on synthetic images.
+--data.split all gives the final model: every image trains for the whole of the epochs, the last
+is kept, and nothing is scored. Examples:
   python -m busi_tune.train --data.root BUSI --model.architecture report_cnn
   python -m busi_tune.train --config runs/search-1/best.yaml --data.root BUSI
+  python -m busi_tune.train --config runs/search-1/best.yaml --data.root BUSI --data.split all
   python -m busi_tune.train --data.root BUSI --resources.num_workers 2
 
 Exit codes: 0 done, 1 the training failed, 2 bad input, 3 the cluster failed or the

@@ -60,6 +60,12 @@ def make_holdout(labels: Sequence[str], groups: Sequence[str], seed: int) -> Spl
     return Split(np.setdiff1d(rest, validation), validation, test)
 
 
+def take_all(num_images: int) -> Split:
+    """Train on every image: nothing validates, nothing tests."""
+    none = np.arange(0)
+    return Split(np.arange(num_images), none, none)
+
+
 def make_folds(
     labels: Sequence[str], groups: Sequence[str], num_folds: int, seed: int
 ) -> list[Split]:
@@ -249,7 +255,9 @@ def load_splits(path: Path, images: ImageSet) -> dict[str, Split]:
             f"{difference}; make new splits or restore the data"
         )
     return {
-        key: Split(*(np.sort([positions[name] for name in parts[part]]) for part in PARTS))
+        key: Split(
+            *(np.sort(np.array([positions[n] for n in parts[p]], dtype=np.int64)) for p in PARTS)
+        )
         for key, parts in named.items()
     }
 

@@ -44,6 +44,8 @@ def is_chosen_here(config: Config, split: Split, images: ImageSet) -> bool:
 def load_run_images(options: Options, command: str) -> ImageSet:
     """Check and decode the images, and say which they are."""
     data = options.config.data
+    if data.split == "all" and command != "train":
+        logger.info("data.split all is train's: %s makes splits of its own", command)
     if data.root is None:
         logger.info(
             "No data given: %s synthetic images. For your own: python -m busi_tune.%s --data.root "

@@ -156,10 +156,14 @@ class Search:
         return report_end(self.study, self.refits, self.run_dir)
 
     def write_best(self, config: Config) -> None:
-        """Write best.yaml: a configuration and the images on which it was chosen."""
+        """Write best.yaml: a configuration and the images on which it was chosen.
+
+        Whoever trains it gets a test part, whatever data.split was here: a search has its own.
+        """
         split = self.splits[SPLIT]
         seen = {self.images.names[index] for index in (*split.train, *split.validation)}
-        best = override(config, {"data.chosen_on": sorted(seen | self.known.chosen_on)})
+        chosen_on = sorted(seen | self.known.chosen_on)
+        best = override(config, {"data.chosen_on": chosen_on, "data.split": "holdout"})
         write_atomic(self.run_dir / run_directory.BEST, to_yaml(best))
 
 

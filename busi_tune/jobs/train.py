@@ -1,12 +1,13 @@
-"""One training on a hold-out split."""
+"""One training on a hold-out split, or on every image."""
 
 import logging
 from collections.abc import Mapping
 
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, Options
+from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.splits import Split, make_holdout
+from busi_tune.data.splits import Split, make_holdout, take_all
 from busi_tune.full_disk import find_full_disk
 from busi_tune.jobs.common import (
     check_models,
@@ -23,37 +24,61 @@ from busi_tune.plan import ListPlan, Training, read_outcome, record_failure
 
 logger = logging.getLogger(__name__)
 
-SPLIT = "holdout"
-
 
 def run_train(options: Options) -> int:
-    """Train and test one configuration."""
+    """Train one configuration, and test it where the split has a test part."""
     config = options.config
-    name = config.model.architecture
+    name, split_name = config.model.architecture, config.data.split
+    check_split(config)
     check_models({name: config})
     images = load_run_images(options, "train")
 
     def make_splits() -> dict[str, Split]:
-        return {SPLIT: make_holdout(images.labels, images.groups, config.seed)}
+        if split_name == "all":
+            return {split_name: take_all(len(images))}
+        return {split_name: make_holdout(images.labels, images.groups, config.seed)}
 
     if options.dry_run:
-        show_plan([Part({name: config}, 1)], images, make_splits()[SPLIT], config, options.run_dir)
+        split = make_splits()[split_name]
+        show_plan([Part({name: config}, 1)], images, split, config, options.run_dir)
         return DONE
     with open_run("train", options, images, make_splits) as splits:
+        split = splits[split_name]
         identity = {
             "model": name,
             "repeat": 0,
             "fold": 0,
-            "chosen_here": is_chosen_here(config, splits[SPLIT], images),
+            "chosen_here": is_chosen_here(config, split, images),
         }
         training = place_training(
-            name, identity, config, SPLIT, splits[SPLIT], images, options.run_dir
+            name, identity, config, split_name, split, images, options.run_dir
         )
         if config.resources.num_workers > 1:
             run_on_cluster(ListPlan([training]), images, splits, config)
         elif read_outcome(training.folder).failed:
-            train_here(training, images, splits[SPLIT])
+            train_here(training, images, split)
         return finish_run([training], images, options.run_dir)
+
+
+def check_split(config: Config) -> None:
+    """Say or refuse what cannot be done without a validation part.
+
+    Raises:
+        ValueError: the learning rate is to follow the monitor.
+    """
+    if config.data.split != "all":
+        return
+    if config.optimizer.schedule == "plateau":
+        raise ValueError(
+            "optimizer.schedule plateau follows training.monitor, which data.split all does not "
+            "measure: there is no validation part; use another schedule"
+        )
+    logger.info(
+        "data.split all: every image trains, the last of training.epochs %d is kept and nothing is "
+        "scored%s; what to expect of it, a cross-validation of the same settings tells",
+        config.training.epochs,
+        "; training.patience has no effect" if config.training.patience else "",
+    )
 
 
 def train_here(training: Training, images: ImageSet, split: Split) -> None:
@@ -71,8 +96,7 @@ def train_here(training: Training, images: ImageSet, split: Split) -> None:
 
 def log_epoch(metrics: Mapping[str, float]) -> bool:
     """Say how an epoch went; never asks to stop."""
-    logger.info(
-        "epoch %d: train loss %.4f, val loss %.4f, val Dice %.4f",
-        *(metrics[name] for name in ("epoch", "train_loss", "val_loss", "val_dice")),
-    )
+    shown = {"train loss": "train_loss", "val loss": "val_loss", "val Dice": "val_dice"}
+    values = [f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics]
+    logger.info("epoch %d: %s", metrics["epoch"], ", ".join(values))
     return False

@@ -87,7 +87,7 @@ class Progress:
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> None:
         """Update the training's row."""
         row = self._running.setdefault(training.name, _Row(training))
-        row.epoch, row.value = int(metrics["epoch"]), metrics[self._monitor]
+        row.epoch, row.value = int(metrics["epoch"]), metrics.get(self._monitor)
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Count the end; off a terminal, print it."""

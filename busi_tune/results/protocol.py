@@ -37,6 +37,13 @@ SCORING = {
     "one_sided_empty": "ratios and nsd 0, hd95 the image's diagonal",
     "averaging": "per image, then over images",
 }
+RESIZING = {
+    "stretch": "images stretched to a square for the network; probabilities resized bilinearly to "
+    "the image's own size, rounded to 8 bits, then thresholded",
+    "letterbox": "images brought to a square for the network in their own proportions, with black "
+    "borders; probabilities without the borders resized bilinearly to the image's own size, "
+    "rounded to 8 bits, then thresholded",
+}
 _NO_PATIENTS = (
     "not by patients: BUSI has no patient identifiers, so that images of one woman may lie in "
     "training and test"
@@ -132,8 +139,7 @@ def build_protocol(
         "folds": _describe_folds(facts),
         "scoring": {
             **SCORING,
-            "resize": "images stretched to a square for the network; probabilities resized "
-            "bilinearly to the image's own size, rounded to 8 bits, then thresholded",
+            "resize": RESIZING[config.data.resize],
             "image_size": config.data.image_size,
             "thresholds": sorted(thresholds or {config.training.threshold}),
         },
@@ -146,7 +152,8 @@ def build_protocol(
 
 
 def _describe_folds(facts: Facts) -> dict[str, Any]:
-    kfold = "/" in next(iter(facts.splits))
+    first = next(iter(facts.splits))
+    kfold, tested = "/" in first, bool(facts.splits[first]["test"])
     listed = [
         f"{key} {part} {name}"
         for key in sorted(facts.splits)
@@ -154,11 +161,13 @@ def _describe_folds(facts: Facts) -> dict[str, Any]:
         for name in sorted(facts.splits[key][part])
     ]
     return {
-        "kind": "folds" if kfold else "hold-out",
+        "kind": "folds" if kfold else "hold-out" if tested else "all",
         "num_folds": facts.config.kfold.num_folds if kfold else 1,
         "num_repeats": facts.config.kfold.num_repeats if kfold else 1,
         "seed": facts.seed,
-        "parts": "test: the fold; validation: a stratified, grouped tenth of the rest; train",
+        "parts": "test: the fold; validation: a stratified, grouped tenth of the rest; train"
+        if tested
+        else "every image trains, none validates or tests",
         "hash": join_hashes(listed),
     }
 

@@ -91,6 +91,10 @@ def _write_kfold(run: "KfoldRun") -> None:
         subgroups,
     )
 
+    if run.images.empty:
+        logger.info("no tables: every image trained, none was tested")
+        curves.write_model_curves(run)
+        return
     models = kfold_tables.write_kfold_tables(run)
     compared = pairs.write_pairs(run, models)
     subgroups.write_subgroups(run)
@@ -114,7 +118,7 @@ def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "
     from busi_tune.results.figures import augmented, galleries, overlays
     from busi_tune.results.read import KfoldRun
 
-    if isinstance(run, KfoldRun):
+    if isinstance(run, KfoldRun) and not run.images.empty:
         overlays.write_overlays(run, images)
         galleries.write_galleries(run, images)
     augmented.write_augmented(run, images, split)
@@ -128,7 +132,8 @@ def console_rows(run_dir: Path) -> list[dict[str, str]]:
 
     run = read_run(run_dir)
     if isinstance(run, KfoldRun):
-        return closing.closing_rows(*closing.read_closing(run_dir))
+        tested = not run.images.empty
+        return closing.closing_rows(*closing.read_closing(run_dir)) if tested else []
     return search_tables.console_rows(run)
 
 

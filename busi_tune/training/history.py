@@ -11,10 +11,15 @@ Row = dict[str, float]
 
 
 def best_epoch(rows: Sequence[Row], monitor: str) -> int:
-    """Return the epoch, from 1, with the best monitor, the earliest of equals; 0 without rows."""
+    """Return the epoch, from 1, with the best monitor, the earliest of equals; 0 without rows.
+
+    Where nothing was validated, rows have no monitor and the last epoch counts as the best.
+    """
     sign = -1 if monitor == "val_loss" else 1
     if not rows:
         return 0
+    if monitor not in rows[0]:
+        return len(rows)
     return int(max(rows, key=lambda row: (sign * row[monitor], -row["epoch"]))["epoch"])
 
 
@@ -34,12 +39,14 @@ def planned_epochs(rows: Sequence[Row], training: TrainingConfig) -> int:
     return max(len(rows), min(training.epochs, fitting))
 
 
-def is_converged(rows: Sequence[Row], monitor: str, patience: int) -> bool:
-    """Tell whether the curve has stopped to rise.
+def is_converged(rows: Sequence[Row], monitor: str, patience: int) -> bool | None:
+    """Tell whether the curve has stopped to rise; None where there is none, without validation.
 
     It has where patience ended the training, or where the best epoch lies before the last tenth
     (at least the last one) of the epochs run.
     """
+    if rows and monitor not in rows[0]:
+        return None
     if is_exhausted(rows, monitor, patience):
         return True
     return 0 < best_epoch(rows, monitor) <= len(rows) - max(1, len(rows) // 10)

@@ -49,8 +49,9 @@ def fit(
     folder: Path,
     on_epoch_end: OnEpochEnd | None = None,
 ) -> FitResult:
-    """Train, choose the best epoch on the validation part and evaluate it on both other parts.
+    """Train, choose the best epoch on the validation part and evaluate it on it and the test part.
 
+    With `data.split all` there is neither part: the last epoch is kept, and nothing is evaluated.
     Whatever an earlier process left in the folder is taken up: a result is returned as it is, a
     checkpoint is continued to exactly the bits of an uninterrupted run (on a CPU at equal thread
     count). What is damaged is set aside and made anew, see `mend_training`. The test part is only
@@ -124,7 +125,7 @@ class _Training:
         self._resume()
         status = self._run_epochs()
         measured = None
-        if rank() == 0 and status != "pruned":
+        if rank() == 0 and status != "pruned" and len(self.split.validation):
             model = self.learner.evaluated
             best = load_checkpoint(self.folder / run_directory.BEST_CHECKPOINT, self.device)
             model.load_state_dict(best["model"])
@@ -192,7 +193,11 @@ class _Training:
         torch.manual_seed(derive_seed("dropout", config.seed, epoch, rank()))
         trained = train_epoch(learner, self.device_images, parts.train, config, epoch)
         seconds = time.monotonic() - began
-        validated = validate(learner.evaluated, self.device_images, parts.validation, config, epoch)
+        validated: Row = {}
+        if len(parts.validation):
+            validated = validate(
+                learner.evaluated, self.device_images, parts.validation, config, epoch
+            )
         # Of augmented images the share with a lesion changes with every crop.
         del trained["dice_tumour"]
         return {
@@ -231,8 +236,11 @@ class _Training:
 
 def _check_split(split: Split, images: ImageSet, config: Config) -> None:
     for part in ("train", "validation"):
-        if len(getattr(split, part)) == 0:
+        needed = part == "train" or config.data.split != "all"
+        if needed and len(getattr(split, part)) == 0:
             raise ValueError(f"the {part} part of the split is empty; use more images")
+    if not len(split.validation):
+        return
     has_lesion = images.masks[split.validation].any()
     if config.training.monitor == "val_dice_tumour" and not has_lesion:
         raise ValueError(

@@ -130,7 +130,7 @@ def _lacks_rows(folder: Path) -> bool:
     """Tell whether tables of a finished training are gone or were cut off between two rows."""
     result = json.loads((folder / run_directory.RESULT).read_text())
     epochs, images, thresholds = (_num_rows(folder / name) for name in _TABLES)
-    if result["status"] == "pruned":
+    if result["status"] == "pruned" or result["best_value"] is None:  # nothing was evaluated
         return epochs == 0 and result["epochs"] > 0
     # Earlier versions wrote no thresholds.
     return epochs == 0 or images == 0 or thresholds not in (0, images)

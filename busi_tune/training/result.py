@@ -33,6 +33,7 @@ class FitResult:
     best_epoch: int
     """From 1; 0 where the training was stopped before its first epoch."""
     best_value: float | None
+    """None also where nothing was validated."""
     epochs: int
     """Epochs run."""
     seconds: float
@@ -42,8 +43,8 @@ class FitResult:
     num_parameters: int
     num_workers: int
     device: str
-    converged: bool
-    """False where the curve still rises, see `history.is_converged`."""
+    converged: bool | None
+    """False where the curve still rises, None without a validation part; `history.is_converged`."""
     milliseconds_per_image: float | None = None
     """Forward passes over the validation part, in batches of `training.evaluation_batch_size`;
     None, as are the next two, where nothing was evaluated, and in results of earlier versions."""
@@ -77,7 +78,7 @@ def summarise_training(
         status=status,
         monitor=monitor,
         best_epoch=best,
-        best_value=rows[best - 1][monitor] if best else None,
+        best_value=rows[best - 1].get(monitor) if best else None,
         epochs=len(rows),
         seconds=seconds,
         images_per_second=mean_rate(rows),

@@ -1,4 +1,4 @@
-"""Learning curves: training against validation, for the loss and each metric."""
+"""Learning curves: training against validation, if any, for the loss and each metric."""
 
 from collections.abc import Sequence
 
@@ -87,9 +87,8 @@ def _draw_runs(
 
 def _scale_loss(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:
     """Take a log scale where the first epochs would press the rest of the curve flat."""
-    losses = np.concatenate(
-        [curve[["train_loss", "val_loss"]].to_numpy().ravel() for curve in curves]
-    )
+    measured = [name for name in ("train_loss", "val_loss") if name in curves[0]]
+    losses = np.concatenate([curve[measured].to_numpy().ravel() for curve in curves])
     if losses.min() > 0 and losses.max() > 8 * np.median(losses):
         axes.set_yscale("log")
         axes.set_title(f"{axes.get_title(loc='left')} (log scale)")
