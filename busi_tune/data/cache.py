@@ -17,6 +17,7 @@ from busi_tune.data.busi import ENDINGS, Sample, apply_groups, find_samples, lis
 from busi_tune.data.check import Problem, check_folder, check_structure
 from busi_tune.data.groups import load_pairs, unite_groups
 from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.resizing import Box, find_box
 from busi_tune.data.store import open_stored, replacing, store
 from busi_tune.run_directory import locked
 
@@ -37,7 +38,7 @@ class ImageSet:
     data_hash: str
     """SHA-256 of names, labels and file contents; the same at every image size."""
     images: np.ndarray
-    """uint8 (N, S, S), grey, stretched to a square."""
+    """uint8 (N, S, S), grey, each brought to a square."""
     masks: np.ndarray
     """uint8 (N, S, S), 0 or 1."""
     sizes: np.ndarray
@@ -50,9 +51,20 @@ class ImageSet:
     """int64 (M,), positions of the images with several mask files, ascending."""
     packed_firsts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
     """uint8, the first of their masks as bits, packed as `packed_masks`."""
+    resize: str = "stretch"
+    """How images became squares, `data.resize`."""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def box(self, index: int) -> Box:
+        """Rows and columns of its square in which an image lies."""
+        height, width = (int(side) for side in self.sizes[index])
+        return find_box(height, width, self.image_size, self.resize)
+
+    def content(self, index: int) -> np.ndarray:
+        """An image at training size without its borders, uint8 (h, w)."""
+        return self.images[index][self.box(index)]
 
     def original_mask(self, index: int) -> np.ndarray:
         """The union of an image's masks at its own size, bool (H, W)."""
@@ -105,6 +117,7 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
         labels=tuple(sample.label for sample in used),
         groups=tuple(sample.group for sample in used),
         image_size=config.image_size,
+        resize=config.resize,
         data_hash=meta["data_hash"],
         **arrays,
     )
@@ -124,14 +137,15 @@ def _load_stored(
     digests = hash_samples(samples)
     causes = [f"{problem.path.name}: {problem.cause}" for problem in structure]
     key = join_hashes([_FORMAT, str(config.skip_bad), *causes, *digests.values()])
-    entry = cache_folder(config) / f"{key[:24]}-{config.image_size}"
+    way = "" if config.resize == "stretch" else f"-{config.resize}"
+    entry = cache_folder(config) / f"{key[:24]}-{config.image_size}{way}"
     with locked(entry, _WAIT_SECONDS):
         stored = open_stored(entry / "data")
         if stored is None:
             kept, outcome = _select(root, samples, config, progress)
             outcome["data_hash"] = join_hashes(digests[sample] for sample in kept)
             with replacing(entry / "data") as folder:
-                store(folder, kept, config.image_size, outcome, progress)
+                store(folder, kept, config.image_size, config.resize, outcome, progress)
             stored = open_stored(entry / "data")
             assert stored is not None
         return stored

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from busi_tune.data.busi import Sample, quote, read_image, read_mask
 from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.resizing import make_square
 from busi_tune.run_directory import write_json
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ def store(
     folder: Path,
     samples: Sequence[Sample],
     image_size: int,
+    resize: str,
     outcome: dict[str, Any],
     progress: Progress | None,
 ) -> None:
@@ -49,7 +50,8 @@ def store(
     Args:
         folder: A folder as of `replacing`.
         samples: What to decode; each was checked.
-        image_size: Side in pixels to which images and masks are stretched.
+        image_size: Side in pixels of the squares to which images and masks are brought.
+        resize: How, as `find_box` has it.
         outcome: What `open_stored` returns beside the arrays.
         progress: Called after each image.
     """
@@ -60,7 +62,7 @@ def store(
     )
     sizes = np.zeros((len(samples), 2), dtype=np.int32)
     packed = []
-    decoded = map_threads(lambda sample: _decode(sample, image_size), samples, progress)
+    decoded = map_threads(lambda sample: _decode(sample, image_size, resize), samples, progress)
     for index, (image, mask, original) in enumerate(decoded):
         images[index], masks[index], sizes[index] = image, mask, original.shape
         packed.append(np.packbits(original))
@@ -82,13 +84,14 @@ def _store_firsts(folder: Path, samples: Sequence[Sample]) -> None:
     np.save(folder / "packed_firsts.npy", np.concatenate([np.zeros(0, dtype=np.uint8), *firsts]))
 
 
-def _decode(sample: Sample, image_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image and mask stretched to the training size, and the mask as it is."""
-    square = (image_size, image_size)
+def _decode(
+    sample: Sample, image_size: int, resize: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image and mask at the training size, and the mask as it is."""
     original = read_mask(sample.mask_paths)
-    image = Image.fromarray(read_image(sample.image_path)).resize(square, Image.Resampling.BILINEAR)
-    covered = Image.fromarray(original).convert("L").resize(square, Image.Resampling.BILINEAR)
-    return np.asarray(image), np.asarray(covered) > 127, original
+    image = make_square(read_image(sample.image_path), image_size, resize)
+    covered = make_square(original.astype(np.uint8) * 255, image_size, resize)
+    return image, covered > 127, original
 
 
 def open_stored(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:

@@ -7,6 +7,7 @@ the saved maps give exactly the counts of the table.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.nn.functional import interpolate
 
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
 from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
 from busi_tune.evaluation.operating_point import (
@@ -78,6 +80,9 @@ def evaluate(
         batch_size: images per forward pass.
         point: operating point of the tuned counts; None chooses it on these images, at least one.
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
+
+    Raises:
+        torch.OutOfMemoryError: a single image does not fit; larger batches are split.
     """
     rows: list[Row] = []
     tuned, by_threshold = [], []
@@ -85,7 +90,8 @@ def evaluate(
     predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
     for index, probability, resized in predicted:
         truth = images.original_mask(index)
-        levels = _original_levels(probability, truth.shape)
+        rows_of, columns_of = images.box(index)
+        levels = _original_levels(probability[:, rows_of, columns_of], truth.shape)
         if predictions is not None:
             _save_map(predictions / f"{images.names[index]}.png", levels)
         row = _score(levels, truth, images.first_mask(index), threshold)
@@ -119,17 +125,39 @@ def _predict(
     was_training = model.training
     model.eval()
     positions = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+    parts = MicroBatches("evaluation")
+
+    def run(batch: Tensor) -> list[_Pass]:
+        return [_run(model, device_images, part, threshold) for part in parts.split(batch)]
+
     for start in range(0, len(positions), batch_size):
         batch = positions[start : start + batch_size]
-        inputs, masks = device_images.gather(batch)
-        began = _now(inputs.device)
-        with torch.inference_mode():
-            logits = model(inputs)
-            seconds.append(_now(inputs.device) - began)
-            probabilities = torch.sigmoid(logits.float())
-        resized = count_pixels(is_lesion(quantise(probabilities), threshold), masks).tolist()
-        yield from zip(batch.tolist(), probabilities, resized, strict=True)
+        passes = parts.run(partial(run, batch), len(batch))
+        seconds += [done.seconds for done in passes]
+        probabilities = [image for done in passes for image in done.probabilities]
+        counts = [image for done in passes for image in done.counts]
+        yield from zip(batch.tolist(), probabilities, counts, strict=True)
     model.train(was_training)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A forward pass."""
+
+    probabilities: Tensor
+    counts: list[list[int]]
+    seconds: float
+
+
+def _run(model: nn.Module, device_images: DeviceImages, indices: Tensor, threshold: float) -> _Pass:
+    inputs, masks = device_images.gather(indices)
+    began = _now(inputs.device)
+    with torch.inference_mode():
+        logits = model(inputs)
+        seconds = _now(inputs.device) - began
+        probabilities = torch.sigmoid(logits.float())
+    counts = count_pixels(is_lesion(quantise(probabilities), threshold), masks).tolist()
+    return _Pass(probabilities, counts, seconds)
 
 
 def _now(device: torch.device) -> float:

@@ -1,20 +1,30 @@
 """Everything of a training that changes from step to step: weights, average, optimiser, rate."""
 
 import copy
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from busi_tune.config import Config
+from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.data.seeds import derive_seed
 from busi_tune.models import build_model
+from busi_tune.models.heads import Outputs
 from busi_tune.training.optimizers import build_optimizer, build_schedule
-from busi_tune.training.ranks import average_buffers, num_ranks, sum_gradients
+from busi_tune.training.ranks import average_buffers, find_largest, num_ranks, sum_gradients
+
+logger = logging.getLogger(__name__)
+
+BACKEND = "inductor"
+"""What compiles, by its name for torch.compile."""
 
 
 @dataclass
@@ -22,12 +32,21 @@ class Learner:
     """A network in training."""
 
     model: nn.Module
+    """The network itself, of which state dicts are made."""
     average: nn.Module | None
     """Moving average of the network's weights; None where `training.ema_decay` is 0."""
     optimizer: Optimizer
     schedule: LambdaLR
     clip_norm: float
     ema_decay: float
+    forward: Callable[[Tensor], Outputs]
+    """The network as it is trained: compiled, or `model`."""
+    micro_batches: MicroBatches = field(default_factory=partial(MicroBatches, "training"))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network is trained compiled."""
+        return self.forward is not self.model
 
     @property
     def evaluated(self) -> nn.Module:
@@ -55,8 +74,26 @@ class Learner:
                 self.average, self.model, min(self.ema_decay, (1 + steps) / (10 + steps))
             )
 
+    def compile(self) -> None:
+        """Train the network compiled from here on, as far as that is known to work."""
+        # Else the trainings of one process would share a limit of compilations.
+        torch.compiler.reset()
+        try:
+            self.forward = torch.compile(self.model, backend=BACKEND)
+        except RuntimeError as error:
+            self.run_plainly(error)
+
+    def run_plainly(self, error: Exception) -> None:
+        """Train the network as it is from here on, because it could not be compiled."""
+        self.forward = self.model
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        logger.warning("training.compile: the network runs as it is, since it failed: %s", reason)
+
     def finish_epoch(self) -> None:
-        """Bring running statistics of the ranks together."""
+        """Bring running statistics of the ranks, and what they found out, together."""
+        self.micro_batches.number = find_largest(self.micro_batches.number)
+        if find_largest(not self.is_compiled):
+            self.forward = self.model
         average_buffers(self.model)
         if self.average is not None:
             average_buffers(self.average)
@@ -68,6 +105,8 @@ class Learner:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "compiled": self.is_compiled,
+            "micro_batches": self.micro_batches.number,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -77,6 +116,10 @@ class Learner:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        # Checkpoints of earlier versions say nothing of these two.
+        if not state.get("compiled"):
+            self.forward = self.model
+        self.micro_batches.number = state.get("micro_batches", 1)
 
 
 def build_learner(config: Config, device: torch.device, steps_per_epoch: int) -> Learner:
@@ -99,9 +142,18 @@ def build_learner(config: Config, device: torch.device, steps_per_epoch: int) ->
     optimizer = build_optimizer(model, config.optimizer)
     schedule = build_schedule(optimizer, config.optimizer, steps_per_epoch, config.training.epochs)
     average = copy.deepcopy(model).requires_grad_(False) if config.training.ema_decay else None
-    return Learner(
-        model, average, optimizer, schedule, config.training.clip_norm, config.training.ema_decay
+    learner = Learner(
+        model,
+        average,
+        optimizer,
+        schedule,
+        config.training.clip_norm,
+        config.training.ema_decay,
+        forward=model,
     )
+    if config.training.compile:
+        learner.compile()
+    return learner
 
 
 @torch.no_grad()

@@ -62,6 +62,15 @@ def agree(value: T) -> T:
     return values[0]
 
 
+def find_largest(value: int) -> int:
+    """Return the largest of the ranks' values on every rank."""
+    if num_ranks() == 1:
+        return value
+    values = [value] * num_ranks()
+    distributed.all_gather_object(values, value)
+    return max(values)
+
+
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sum the gradients over the ranks, in one message.
 
