@@ -117,6 +117,12 @@ def _resolve(config: Config, settings: Any, source: str, sections: Sequence[str]
             f"{source} was made for images of {size} pixels, the run has "
             f"{config.data.image_size}: compare all models at one --data.image_size"
         )
+    resize = flat.get("data.resize", config.data.resize)
+    if resize != config.data.resize:
+        raise ValueError(
+            f"{source} was made for images of data.resize {resize}, the run has "
+            f"{config.data.resize}: compare all models at one --data.resize"
+        )
     own = {
         field: value
         for field, value in flat.items()

@@ -267,6 +267,11 @@ def _rules_of_several_settings(config: Config) -> Iterable[tuple[str, bool]]:
         f"optimizer.warmup_epochs {warmup:g} must be shorter than training.epochs {epochs}",
         warmup < epochs,
     )
+    yield (
+        "optimizer.schedule plateau follows the validation part, and data.split all has none: "
+        "take another schedule",
+        config.optimizer.schedule != "plateau" or config.data.split != "all",
+    )
     weights = [value for name, value in asdict(config.loss).items() if name not in _NO_WEIGHTS]
     yield "all loss weights are 0: give loss.bce or loss.dice a weight", any(weights)
     workers, batch = config.resources.num_workers, config.training.batch_size

@@ -256,6 +256,12 @@ def _resolve_baseline(config: Config, settings: Mapping[str, Any], source: str) 
             f"{source} was made for images of {own['data.image_size']} pixels, the search has "
             f"{', '.join(map(str, sizes))}: compare at a size of the search"
         )
+    resize = settings.get("data.resize", config.data.resize)
+    if resize != config.data.resize:
+        raise ValueError(
+            f"{source} was made for images of data.resize {resize}, the search has "
+            f"{config.data.resize}: compare at that of the search"
+        )
     if "data.chosen_on" in settings:
         own["data.chosen_on"] = settings["data.chosen_on"]
     return typed_override(config, own, source)

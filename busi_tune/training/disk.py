@@ -7,7 +7,8 @@ from busi_tune import run_directory
 from busi_tune.config import Config
 
 _NUMBER_BYTES = 4
-_MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
+_MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "rmsprop": 1, "sgd": 0}
+_WITH_MOMENTUM = ("rmsprop", "sgd")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ def checkpoint_bytes(num_parameters: int, num_buffers: int, config: Config) -> C
     """
     network = _NUMBER_BYTES * (num_parameters + num_buffers)
     optimizer = config.optimizer
-    moments = _MOMENTS[optimizer.name] if optimizer.name != "sgd" or optimizer.momentum else 0
+    momentum = optimizer.name in _WITH_MOMENTUM and optimizer.momentum > 0
+    moments = _MOMENTS[optimizer.name] + momentum
     averages = 1 if config.training.ema_decay else 0
     last = network * (1 + averages) + _NUMBER_BYTES * moments * num_parameters
     return CheckpointBytes(last=last, best=network)

@@ -3,6 +3,7 @@
 All of it is computed from the rows, which are in the checkpoint, so nothing else has to be saved.
 """
 
+import math
 from collections.abc import Sequence
 
 from busi_tune.config import TrainingConfig
@@ -26,6 +27,23 @@ def best_epoch(rows: Sequence[Row], monitor: str) -> int:
 def is_exhausted(rows: Sequence[Row], monitor: str, patience: int) -> bool:
     """Tell whether the monitor has not become better for `patience` epochs; never where it is 0."""
     return patience > 0 and len(rows) - best_epoch(rows, monitor) >= patience
+
+
+def count_plateaus(rows: Sequence[Row], monitor: str, patience: int, warmup_epochs: float) -> int:
+    """Count how often the monitor has not become better for `patience` epochs.
+
+    Each time the count of epochs starts again; those with a part of the warm-up do not count.
+    """
+    sign = -1 if monitor == "val_loss" else 1
+    best, waited, plateaus = -math.inf, 0, 0
+    for row in rows:
+        if sign * row[monitor] > best:
+            best, waited = sign * row[monitor], 0
+        elif row["epoch"] - 1 >= warmup_epochs:
+            waited += 1
+        if waited == patience:
+            waited, plateaus = 0, plateaus + 1
+    return plateaus
 
 
 def planned_epochs(rows: Sequence[Row], training: TrainingConfig) -> int:

@@ -14,13 +14,14 @@ from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, name_parts
 from busi_tune.run_directory import write_atomic, write_json
 from busi_tune.settings import training_key
 from busi_tune.training.checkpoint import load_checkpoint, save_checkpoint
 from busi_tune.training.epoch import train_epoch, validate
-from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
+from busi_tune.training.history import Row, best_epoch, count_plateaus, is_exhausted, planned_epochs
 from busi_tune.training.learner import build_learner
 from busi_tune.training.mend import ended_rows, mend_training
 from busi_tune.training.optimizers import stretch_schedule
@@ -69,6 +70,14 @@ def fit(
     statistics, as with smaller batches, unless `training.sync_batchnorm` is on (GPU); running
     statistics are averaged at the end of an epoch. The loss `batch_dice` pools a rank's share.
 
+    Where memory runs out, the step is done again with its batches in two parts, or more, down to
+    single images, and so are all later ones; gradients are summed over the parts, so that a step
+    stays that of the whole batch. Batch norm and `batch_dice` then see a part at a time. Ranks
+    find this out each for itself and agree after the epoch; with `training.sync_batchnorm` they
+    cannot, so there it ends the training. Batches of an evaluation are split likewise.
+
+    With `training.compile` the network is trained compiled, and evaluated and kept as it is.
+
     Args:
         config: the resolved configuration.
         images: the decoded set, at `data.image_size`.
@@ -83,6 +92,7 @@ def fit(
         ValueError: the split or the folder's checkpoint does not fit.
         FloatingPointError: a loss was not finite; the last checkpoint is of the epoch before.
         TimeoutError: another process trains in this folder.
+        torch.OutOfMemoryError: a single image does not fit.
     """
     _check_split(split, images, config)
     leads = rank() == 0
@@ -118,6 +128,7 @@ class _Training:
         steps = -(-batches // config.training.accumulate)
         self.learner = build_learner(config, self.device, steps_per_epoch=steps)
         self.key = training_key(config, images.data_hash, name_parts(split, images))
+        self.validation_parts = MicroBatches("validation")
         self.rows: list[Row] = []
 
     def run(self) -> FitResult:
@@ -133,9 +144,8 @@ class _Training:
                 model, self.images, self.device_images, self.split, self.config, self.folder
             )
         measured = agree(measured)
-        model = self.learner.model
         result = summarise_training(
-            status, self.rows, self._seconds(), self.config, model, self.device, measured
+            status, self.rows, self._seconds(), self.config, self.learner, self.device, measured
         )
         if rank() == 0:
             write_json(self.folder / run_directory.RESULT, dataclasses.asdict(result))
@@ -183,8 +193,14 @@ class _Training:
 
     def _plan(self) -> int:
         """Return the number of epochs of the whole training, and fit the schedule to it."""
-        planned = agree(planned_epochs(self.rows, self.config.training))
-        stretch_schedule(self.learner.schedule, planned)
+        training, optimizer = self.config.training, self.config.optimizer
+        plateaus = 0
+        if optimizer.schedule == "plateau":
+            plateaus = count_plateaus(
+                self.rows, training.monitor, optimizer.plateau_patience, optimizer.warmup_epochs
+            )
+        planned = agree(planned_epochs(self.rows, training))
+        stretch_schedule(self.learner.schedule, planned, plateaus)
         return planned
 
     def _run_epoch(self, epoch: int) -> Row:
@@ -196,7 +212,12 @@ class _Training:
         validated: Row = {}
         if len(parts.validation):
             validated = validate(
-                learner.evaluated, self.device_images, parts.validation, config, epoch
+                learner.evaluated,
+                self.device_images,
+                parts.validation,
+                config,
+                epoch,
+                self.validation_parts,
             )
         # Of augmented images the share with a lesion changes with every crop.
         del trained["dice_tumour"]

@@ -1,13 +1,51 @@
 """Optimisers with a learning rate of the encoder's own, and learning rates over the steps."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, NAdam, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from busi_tune.config import OptimizerConfig
+
+Groups = list[dict[str, Any]]
+
+OPTIMIZERS: dict[str, Callable[[Groups, OptimizerConfig], Optimizer]] = {
+    "adam": lambda groups, config: Adam(groups, lr=config.lr),
+    "adamw": lambda groups, config: AdamW(groups, lr=config.lr),
+    "nadam": lambda groups, config: NAdam(groups, lr=config.lr),
+    "rmsprop": lambda groups, config: RMSprop(groups, lr=config.lr, momentum=config.momentum),
+    "sgd": lambda groups, config: SGD(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
+    ),
+}
+
+
+def _half_wave(progress: float) -> float:
+    """Fall from 1 to 0 along a cosine."""
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "cosine": _half_wave,
+    "polynomial": lambda progress: (1 - progress) ** POWER,
+    "onecycle": _half_wave,
+    "plateau": lambda progress: 1.0,
+}
+"""What the learning rate falls to, as a share of its peak, over the time after its rise."""
+
+POWER = 0.9
+"""Of the polynomial: Chen et al., "DeepLab", TPAMI 2018."""
+FIRST_SHARE = 1 / 25
+"""Of the peak, with which onecycle begins."""
+RISING_SHARE = 0.3
+"""Of the steps, for which onecycle rises where no warm-up is set."""
+REDUCTION = 1 / 3
+"""What a plateau leaves of the learning rate."""
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
@@ -15,7 +53,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
 
     Parameters of `model.encoder`, where a model has one, learn at `lr * encoder_lr_factor`. adamw
     decays neither biases nor norm layers (tensors of one dimension), as is usual for its decoupled
-    decay; adam and sgd add the L2 penalty to every parameter.
+    decay; all others add the L2 penalty to every parameter.
 
     Args:
         model: the bare network, outside any DistributedDataParallel.
@@ -24,20 +62,20 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     Raises:
         ValueError: the optimiser is unknown.
     """
-    groups = _parameter_groups(model, config)
-    if config.name == "adam":
-        return Adam(groups, lr=config.lr)
-    if config.name == "adamw":
-        return AdamW(groups, lr=config.lr)
-    if config.name == "sgd":
-        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    raise ValueError(f"optimizer.name must be adam, adamw or sgd, got {config.name}")
+    if config.name not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer.name must be one of {', '.join(OPTIMIZERS)}, got {config.name}"
+        )
+    return OPTIMIZERS[config.name](_parameter_groups(model, config), config)
 
 
 def build_schedule(
     optimizer: Optimizer, config: OptimizerConfig, steps_per_epoch: int, epochs: int
 ) -> LambdaLR:
     """Build the learning rate's course; step it after every optimiser step.
+
+    onecycle rises and falls along cosines (Smith, Topin, "Super-Convergence", 2019), the others
+    rise linearly where there is a warm-up.
 
     Args:
         optimizer: from `build_optimizer`; its groups keep their ratio.
@@ -48,8 +86,10 @@ def build_schedule(
     Raises:
         ValueError: the schedule is unknown, or the warm-up as long as the training.
     """
-    if config.schedule not in ("constant", "cosine"):
-        raise ValueError(f"optimizer.schedule must be constant or cosine, got {config.schedule}")
+    if config.schedule not in SCHEDULES:
+        raise ValueError(
+            f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, got {config.schedule}"
+        )
     warmup_steps = round(config.warmup_epochs * steps_per_epoch)
     total_steps = epochs * steps_per_epoch
     if warmup_steps and warmup_steps >= total_steps:
@@ -61,19 +101,20 @@ def build_schedule(
     return LambdaLR(optimizer, _Course(config.schedule, warmup_steps, steps_per_epoch, epochs))
 
 
-def stretch_schedule(schedule: LambdaLR, epochs: int) -> None:
+def stretch_schedule(schedule: LambdaLR, epochs: int, plateaus: int = 0) -> None:
     """Change the length of the whole training, from the next step on; the warm-up stays.
 
     Args:
         schedule: from `build_schedule`.
         epochs: the new length, in epochs, of which some may be over.
+        plateaus: how often the monitor has stood still so far, each time for a third of the rate.
     """
     groups = zip(
         schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
     )
     for group, peak, course in groups:
         assert isinstance(course, _Course)
-        course.epochs = epochs
+        course.epochs, course.plateaus = epochs, plateaus
         group["lr"] = peak * course(schedule.last_epoch)
 
 
@@ -85,19 +126,23 @@ class _Course:
     warmup_steps: int
     steps_per_epoch: int
     epochs: int
+    plateaus: int = 0
 
     def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        if self.schedule == "constant":
-            return 1.0
-        falling = self.epochs * self.steps_per_epoch - self.warmup_steps
+        total = self.epochs * self.steps_per_epoch
+        rising = self.warmup_steps
+        if self.schedule == "onecycle":
+            rising = rising or round(RISING_SHARE * total)
+        if step < rising and self.schedule == "onecycle":
+            return 1 - (1 - FIRST_SHARE) * _half_wave(step / rising)
+        if step < rising:
+            return (step + 1) / rising
         # A step beyond the last must not climb again.
-        progress = min((step - self.warmup_steps) / falling, 1.0) if falling > 0 else 1.0
-        return (1 + math.cos(math.pi * progress)) / 2
+        progress = min((step - rising) / (total - rising), 1.0) if total > rising else 1.0
+        return SCHEDULES[self.schedule](progress) * REDUCTION**self.plateaus
 
 
-def _parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:
+def _parameter_groups(model: nn.Module, config: OptimizerConfig) -> Groups:
     encoder = getattr(model, "encoder", None)
     in_encoder = {id(parameter) for parameter in encoder.parameters()} if encoder else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}

@@ -19,6 +19,7 @@ from busi_tune.models import num_parameters
 from busi_tune.run_directory import read_json, write_atomic
 from busi_tune.training.epoch import autocast
 from busi_tune.training.history import Row, best_epoch, is_converged, mean_rate
+from busi_tune.training.learner import Learner
 from busi_tune.training.ranks import num_ranks
 
 Status = Literal["finished", "early_stopped", "pruned"]
@@ -52,6 +53,10 @@ class FitResult:
     """Chosen on the validation part, as is the next."""
     tuned_component_px: int | None = None
     """Smallest component kept, pixels of the original image."""
+    compiled: bool = False
+    """Whether the network was trained compiled."""
+    micro_batches: int = 1
+    """Parts in which a batch was trained, because its images did not fit into memory at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,7 @@ def summarise_training(
     rows: list[Row],
     seconds: float,
     config: Config,
-    model: nn.Module,
+    learner: Learner,
     device: torch.device,
     measured: Measured | None,
 ) -> FitResult:
@@ -82,13 +87,15 @@ def summarise_training(
         epochs=len(rows),
         seconds=seconds,
         images_per_second=mean_rate(rows),
-        num_parameters=num_parameters(model),
+        num_parameters=num_parameters(learner.model),
         num_workers=num_ranks(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         converged=is_converged(rows, monitor, patience),
         tuned_threshold=measured.point.threshold if measured else None,
         tuned_component_px=measured.point.component_px if measured else None,
         milliseconds_per_image=measured.milliseconds_per_image if measured else None,
+        compiled=learner.is_compiled,
+        micro_batches=learner.micro_batches.number,
     )
 
 

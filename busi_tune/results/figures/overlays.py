@@ -62,7 +62,7 @@ class Predictions:
         index = self.images.names.index(name)
         height, width = self.images.sizes[index]
         axes.imshow(
-            self.images.images[index], cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0)
+            self.images.content(index), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0)
         )
         frame_image(axes)
 

@@ -25,7 +25,20 @@ LOSSES = {
     "dice": "the soft Dice loss of each image",
     "batch_dice": "the soft Dice loss pooled over the batch",
 }
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "stochastic gradient descent"}
+OPTIMIZERS = {
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "NAdam",
+    "rmsprop": "RMSprop (momentum {momentum:g})",
+    "sgd": "stochastic gradient descent (Nesterov momentum {momentum:g})",
+}
+SCHEDULES = {
+    "constant": "stayed constant",
+    "cosine": "fell to zero along a cosine",
+    "polynomial": "fell to zero as a polynomial (power 0.9)",
+    "onecycle": "rose along a cosine from 1/25 of that in {rise} and fell to zero along another",
+    "plateau": "fell to a third whenever {plateau_patience} epochs had brought no improvement",
+}
 MONITORS = {
     "val_dice": "the highest mean Dice over all validation images, normal ones included",
     "val_dice_tumour": "the highest mean Dice over the validation images with a lesion",
@@ -59,8 +72,12 @@ def describe_preparation(run: KfoldRun) -> str:
     """Say what is done to the images before and during training."""
     size = run.config.data.image_size
     grey = _for_models(run, _channels)
+    way = {
+        "stretch": "stretched to",
+        "letterbox": "brought in their own proportions, with black borders, to",
+    }[run.config.data.resize]
     return (
-        f"Images were read as grey, stretched to {size} by {size} pixels (bilinear) and scaled to "
+        f"Images were read as grey, {way} {size} by {size} pixels (bilinear) and scaled to "
         f"[0, 1]{f'; {grey}' if grey else ''}. {_sentence(_for_models(run, _augmentation))}"
     )
 
@@ -187,17 +204,21 @@ def _batch(setting: Setting) -> str:
 
 def _optimizer(setting: Setting) -> str:
     name, decay = setting("optimizer.name"), setting("optimizer.weight_decay")
-    momentum = f" (Nesterov momentum {setting('optimizer.momentum'):g})" if name == "sgd" else ""
+    optimizer = OPTIMIZERS[name].format(momentum=setting("optimizer.momentum"))
     weight_decay = f" and weight decay {decay:g}" if decay else ""
     rate = f"{setting('optimizer.lr'):g}"
-    return f"{OPTIMIZERS[name]}{momentum} at a learning rate of {rate}{weight_decay}"
+    return f"{optimizer} at a learning rate of {rate}{weight_decay}"
 
 
 def _schedule(setting: Setting) -> str:
-    course = {"constant": "stayed constant", "cosine": "fell to zero along a cosine"}
-    warmup = setting("optimizer.warmup_epochs")
-    after = f" after a linear warm-up of {warmup:g} epoch{'s' * (warmup != 1)}" if warmup else ""
-    return course[setting("optimizer.schedule")] + after
+    name, warmup = setting("optimizer.schedule"), setting("optimizer.warmup_epochs")
+    epochs = f"{warmup:g} epoch{'s' * (warmup != 1)}"
+    course = SCHEDULES[name].format(
+        rise=f"the first {epochs}" if warmup else "the first 30 % of the steps",
+        plateau_patience=setting("optimizer.plateau_patience"),
+    )
+    linear = warmup and name != "onecycle"
+    return f"{course} after a linear warm-up of {epochs}" if linear else course
 
 
 def _encoder_rate(setting: Setting) -> str:
