@@ -47,7 +47,8 @@ class AugmentConfig:
     enabled: bool = True
     """Whether training images are augmented at all."""
     strength: float = 1.0
-    """Factor on every setting below that is a strength and no probability; 0 leaves the flips."""
+    """Factor on every setting below that is a strength and no probability, exponent of crop_scale
+    and crop_ratio; 0 leaves the flips."""
     brightness: float = 0.2
     """Brightness factor drawn from 1 - b to 1 + b."""
     contrast: float = 0.2
@@ -64,13 +65,15 @@ class AugmentConfig:
     """Probability with which a crop is placed so that it holds some pixel of the lesion, chosen at
     random: foreground oversampling. Images without one are cropped anywhere."""
     rotation: float = 0.0
-    """Largest rotation to either side, degrees."""
+    """Largest rotation to either side, degrees; what comes from outside the image is black."""
     scale: float = 0.0
     """Zoom factor drawn from 1 / (1 + s) to 1 + s, on the log scale."""
     elastic: float = 0.0
-    """Largest displacement of a smooth random deformation, share of the image's side."""
+    """Largest displacement of a smooth random deformation along either axis, share of the image's
+    side; up to 0.12 nothing folds."""
     gamma: float = 0.0
-    """Exponent of the grey levels drawn from 1 / (1 + g) to 1 + g, on the log scale."""
+    """Exponent of the grey levels drawn from 1 / (1 + g) to 1 + g, on the log scale; above 1
+    darkens."""
     speckle: float = 0.0
     """Largest standard deviation of multiplicative Gaussian noise, of each image drawn from 0."""
     blur: float = 0.0

@@ -9,7 +9,8 @@ import torch
 from matplotlib.figure import Figure
 
 from busi_tune import run_directory
-from busi_tune.data.augment import augment, draw_parameters
+from busi_tune.data.augment import augment
+from busi_tune.data.augment_draws import draw_parameters
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
@@ -36,7 +37,7 @@ def write_augmented(run: KfoldRun | SearchRun, images: ImageSet, split: Split) -
     indices = torch.from_numpy(np.sort(chosen))
     originals = DeviceImages(images, torch.device("cpu")).gather(indices)
     parameters = draw_parameters(len(images), run.config.seed, 1, run.config.augment)
-    changed = augment(*originals, parameters[indices])
+    changed = augment(*originals, parameters[indices], run.config.augment)
     pictures = [picture[:, 0].numpy() for picture in (*originals, *changed)]
     names = [images.names[index] for index in indices.tolist()]
     figure = plot_augmented(names, pictures)
