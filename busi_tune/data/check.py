@@ -89,11 +89,15 @@ def check_structure(root: Path, classes: Sequence[str] = ()) -> list[Problem]:
     return problems
 
 
+def check_image(path: Path) -> tuple[tuple[int, int] | None, list[Problem]]:
+    """List what is wrong with an image's file; also (width, height) where that is readable."""
+    size, problems = _check_file(path)
+    return size, problems or _decoded(path, read_image)[1]
+
+
 def check_sample(sample: Sample) -> list[Problem]:
     """List what is wrong with the files of one image."""
-    size, problems = _check_file(sample.image_path)
-    if not problems:
-        problems += _decoded(sample.image_path, read_image)[1]
+    size, problems = check_image(sample.image_path)
     if not sample.mask_paths:
         remedy = "add its mask file (all zero where there is no lesion) or remove the image"
         return [*problems, Problem(sample.image_path, "image without mask", remedy)]

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.micro_batches import MicroBatches
+from busi_tune.data.resizing import Box
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
 from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
 from busi_tune.evaluation.operating_point import (
@@ -90,8 +91,7 @@ def evaluate(
     predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
     for index, probability, resized in predicted:
         truth = images.original_mask(index)
-        rows_of, columns_of = images.box(index)
-        levels = _original_levels(probability[:, rows_of, columns_of], truth.shape)
+        levels = original_levels(probability, images.box(index), truth.shape)
         if predictions is not None:
             _save_map(predictions / f"{images.names[index]}.png", levels)
         row = _score(levels, truth, images.first_mask(index), threshold)
@@ -166,9 +166,20 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _original_levels(probability: Tensor, size: tuple[int, ...]) -> Levels:
+def original_levels(probability: Tensor, box: Box, size: tuple[int, ...]) -> Levels:
+    """Bring probabilities of a square to the image's own size.
+
+    Args:
+        probability: in [0, 1], (1, S, S).
+        box: where in the square the image lies.
+        size: the image's height and width.
+
+    Returns:
+        Grey levels (H, W).
+    """
+    inside = probability[:, box[0], box[1]]
     # Bilinear weights sum to 1 only up to rounding; the clamp keeps 255 from wrapping to 0.
-    full = interpolate(probability[None], size=size, mode="bilinear").clamp(0, 1)
+    full = interpolate(inside[None], size=size, mode="bilinear").clamp(0, 1)
     levels: Levels = quantise(full)[0, 0].cpu().numpy()
     return levels
 

@@ -3,10 +3,10 @@
 With deep supervision they give logits of coarser levels too, in training mode alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from busi_tune.config import ModelConfig
 from busi_tune.models.check import check_encoder, check_network, check_options, count_numbers
@@ -29,6 +29,24 @@ def build_model(config: ModelConfig) -> nn.Module:
         ValueError: the architecture is unknown, or its encoder's weights cannot be had.
     """
     return _find_builder(config)(config)
+
+
+def restore_model(config: ModelConfig, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Build a trained network from its weights alone; those of its encoder are not looked for.
+
+    Raises:
+        ValueError: the weights are of another network.
+    """
+    if config.architecture in DECODERS:
+        decoder = DECODERS[config.architecture]
+        model = build_encoder_decoder(decoder, config, pretrained=False)
+    else:
+        model = build_model(config)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights do not fit {config.architecture}: {error}") from error
+    return model
 
 
 def check_model(config: ModelConfig, image_size: int) -> None:

@@ -61,8 +61,14 @@ class GreyInput(nn.Module):
         return outputs
 
 
-def build_encoder_decoder(decoder: Any, config: ModelConfig) -> nn.Module:
+def build_encoder_decoder(decoder: Any, config: ModelConfig, pretrained: bool = True) -> nn.Module:
     """Build a decoder of segmentation-models-pytorch on a new or a pre-trained encoder.
+
+    Args:
+        decoder: of `DECODERS`.
+        config: the network.
+        pretrained: whether the encoder's weights are read; else those of a trained network, with
+            its normalisation, are to be loaded.
 
     Raises:
         ValueError: the encoder's weights cannot be had.
@@ -70,9 +76,11 @@ def build_encoder_decoder(decoder: Any, config: ModelConfig) -> nn.Module:
     if config.encoder_weights == "none":
         scratch: nn.Module = _build(decoder, config, weights=None, in_channels=1)
         return scratch
-    if config.encoder_weights == "imagenet":
+    if config.encoder_weights == "imagenet" and pretrained:
         return _build_downloaded(decoder, config)
     network = _build(decoder, config, weights=None, in_channels=3)
+    if not pretrained:
+        return GreyInput(network, (0.0,) * 3, (1.0,) * 3)
     load_encoder_weights(network.encoder, config.encoder, config.encoder_weights)
     return GreyInput(network, *find_normalisation(config.encoder, config.encoder_weights))
 
