@@ -1,4 +1,4 @@
-"""Tables and figures of a run, from its files alone: python -m busi_tune.report DIR."""
+"""Tables, figures and page of a run, from its files alone: python -m busi_tune.report DIR."""
 
 import argparse
 import logging
@@ -13,11 +13,14 @@ from busi_tune.settings import override
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = """Make the tables and figures of a run again, without training.
+DESCRIPTION = """Make the tables, the figures and report.html of a run again, without training.
 
-The images are read for the overlays only; where they are not at hand, those are left out.
+report.html is a single file that needs no network: the answer, the tables, the figures and every
+test image with its outlines. The images are read for pictures only; where they are not at hand,
+those are left out.
 Examples:
   python -m busi_tune.report runs/kfold-20260101-120000
+  python -m busi_tune.report runs/kfold-20260101-120000 --no_images   (a page to pass on)
   python -m busi_tune.report runs/unet --compare runs/fpn runs/manet
   python -m busi_tune.report runs/unet --nnunet nnunet=nnUNet_results/Dataset501_BUSI/TRAINER
 
@@ -34,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.compare:
             write_compared([options.run_dir, *options.compare])
         else:
-            write_report(options.run_dir, options.data_root)
+            write_report(options.run_dir, options.data_root, not options.no_images)
     except (ValueError, OSError) as error:
         print(f"busi_tune report: error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -50,6 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run_dir", type=Path, help="folder of a search, kfold or train run")
     parser.add_argument("--data_root", help="folder of the images, if they were moved")
+    parser.add_argument(
+        "--no_images",
+        action="store_true",
+        help="leave out whatever shows an image, for a small page or data that must not leave",
+    )
     parser.add_argument(
         "--compare",
         nargs="+",
@@ -68,8 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def write_report(run_dir: Path, data_root: str | None = None) -> None:
-    """Write tables/ and figures/ of a run directory.
+def write_report(run_dir: Path, data_root: str | None = None, show_images: bool = True) -> None:
+    """Write tables/, figures/ and report.html of a run directory.
 
     Raises:
         ValueError: the folder is no run directory.
@@ -80,13 +88,14 @@ def write_report(run_dir: Path, data_root: str | None = None) -> None:
     from busi_tune.data.cache import load_images
     from busi_tune.results.write import write_results
 
-    try:
-        images = load_images(config.data)
-    except (ValueError, OSError) as error:
-        logger.warning("no overlays, the images cannot be read: %s", error)
-        images = None
+    images = None
+    if show_images:
+        try:
+            images = load_images(config.data)
+        except (ValueError, OSError) as error:
+            logger.warning("no pictures, the images cannot be read: %s", error)
     write_results(run_dir, images)
-    logger.info("tables and figures: %s", run_dir)
+    logger.info("open %s", run_dir / run_directory.REPORT)
 
 
 def write_compared(run_dirs: list[Path]) -> None:

@@ -212,4 +212,4 @@ def write_tables_and_figures(run_dir: Path, images: ImageSet) -> None:
     write_results(run_dir, images)
     print_rows(console_rows(run_dir))
     print_lines(console_lines(run_dir))
-    logger.info("tables and figures: %s", run_dir)
+    logger.info("open %s", run_dir / run_directory.REPORT)

@@ -35,7 +35,7 @@ def closing_rows(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[dict[
         models: the table of models.
         pairs: the table of pairs; without it no differences are shown.
     """
-    images = _primary(models)
+    images = primary_images(models)
     normal = models[models["images"] == "normal"].set_index("model")["false_lesion_mean"]
     against = {} if pairs is None else _against_leader(models, pairs)
     chosen = set(models.loc[models["chosen_here"], "model"])
@@ -64,33 +64,35 @@ def closing_lines(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]
     """Return whether the second lies inside the leader's interval, the conclusions, a caveat."""
     if pairs is None:
         return []
-    leaders = describe_leaders(models, _primary(models))
-    sentences = list(_leader_pairs(models, pairs)["conclusion"])
+    leaders = describe_leaders(models, primary_images(models))
+    sentences = list(leader_pairs(models, pairs)["conclusion"])
     return [*([leaders] if leaders else []), *sentences, CAVEAT]
 
 
-def _primary(models: pd.DataFrame) -> str:
+def primary_images(models: pd.DataFrame) -> str:
     """The images by which models are ranked: tumour images, all of them where there are none."""
     tumour = models[models["images"] == "tumour"]
     return "tumour" if tumour["num_images"].any() else "all"
 
 
-def _leader(models: pd.DataFrame) -> str:
-    return str(rank_models(models, _primary(models))["model"].iloc[0])
+def find_leader(models: pd.DataFrame) -> str:
+    """The model with the highest mean Dice."""
+    return str(rank_models(models, primary_images(models))["model"].iloc[0])
 
 
-def _leader_pairs(models: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    leader = _leader(models)
-    shown = (pairs["score"] == "dice") & (pairs["images"] == _primary(models))
+def leader_pairs(models: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs by Dice of which the leader is one."""
+    leader = find_leader(models)
+    shown = (pairs["score"] == "dice") & (pairs["images"] == primary_images(models))
     found: pd.DataFrame = pairs[shown & ((pairs["first"] == leader) | (pairs["second"] == leader))]
     return found
 
 
 def _against_leader(models: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, dict[str, str]]:
     """For each other model its paired difference to the leader, mostly below 0."""
-    leader = _leader(models)
+    leader = find_leader(models)
     cells = {}
-    for _, pair in _leader_pairs(models, pairs).iterrows():
+    for _, pair in leader_pairs(models, pairs).iterrows():
         size = pair["difference"], pair["low"], pair["high"]
         other = pair["first"]
         if other == leader:

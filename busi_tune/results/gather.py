@@ -61,6 +61,7 @@ def gather_run(run_dir: Path, trainings: Sequence[Training], reader: Reader | No
     gather_epochs(run_dir, trainings, reader)
     gather_images(run_dir, trainings, reader)
     gather_thresholds(run_dir, trainings, reader)
+    gather_levels(run_dir, trainings, reader)
     gather_predictions(run_dir, trainings, reader)
 
 
@@ -98,8 +99,17 @@ def gather_thresholds(
 
     Trainings of earlier versions have none; then there is no file.
     """
-    if any((training.folder / run_directory.THRESHOLDS).exists() for training in trainings):
-        _gather(run_dir, run_directory.THRESHOLDS, trainings, reader or Reader())
+    _gather_where_any(run_dir, run_directory.THRESHOLDS, trainings, reader or Reader())
+
+
+def gather_levels(
+    run_dir: Path, trainings: Sequence[Training], reader: Reader | None = None
+) -> None:
+    """Write levels.csv: the pixels at each grey level, of every part and finished training.
+
+    Trainings of earlier versions have none; then there is no file.
+    """
+    _gather_where_any(run_dir, run_directory.LEVELS, trainings, reader or Reader())
 
 
 def gather_folds(run_dir: Path, trainings: Sequence[Training], reader: Reader) -> None:
@@ -130,6 +140,13 @@ def gather_predictions(run_dir: Path, trainings: Sequence[Training], reader: Rea
                 write_atomic(target / image.name, image.read_bytes())
         if not reader.outcome(training.folder).failed:
             reader.shown.add((training.folder, target))
+
+
+def _gather_where_any(
+    run_dir: Path, name: str, trainings: Sequence[Training], reader: Reader
+) -> None:
+    if any((training.folder / name).exists() for training in trainings):
+        _gather(run_dir, name, trainings, reader)
 
 
 def _gather(run_dir: Path, name: str, trainings: Sequence[Training], reader: Reader) -> None:

@@ -1,21 +1,25 @@
-"""All tables and figures of a run directory."""
+"""All tables and figures of a run directory, and the page of them all."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from busi_tune import run_directory
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from busi_tune.data.cache import ImageSet
     from busi_tune.data.splits import Split
+    from busi_tune.results.calibrated import Calibrated
     from busi_tune.results.read import KfoldRun, SearchRun
 
 logger = logging.getLogger(__name__)
 
 
 def write_results(run_dir: Path, images: "ImageSet | None") -> None:
-    """Write tables/ and figures/ of a search, kfold or train run from its files.
+    """Write tables/, figures/ and report.html of a search, kfold or train run from its files.
 
     Doing it again gives the same files.
 
@@ -29,6 +33,7 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
     # The commands import this module before they know that their input is valid.
     from busi_tune.data.splits import load_splits
     from busi_tune.results.figures.style import house_style
+    from busi_tune.results.html.page import write_html
     from busi_tune.results.read import KfoldRun, read_run
 
     run = read_run(run_dir)
@@ -43,15 +48,21 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
             logger.warning("no overlays and no augmented samples: the images are not at hand")
         else:
             _write_from_images(run, images, next(iter(splits.values())))
+    if isinstance(run, KfoldRun) and run.images.empty:
+        return  # every image trained: there is no answer to put on a page
+    write_html(run, images)
 
 
 def write_comparison(folder: Path) -> None:
-    """Write tables/ and figures/ of a comparison of runs, without those that show images."""
+    """Write tables/, figures/ and report.html of a comparison of runs, without images."""
     from busi_tune.results.figures.style import house_style
+    from busi_tune.results.html.page import write_html
     from busi_tune.results.read import read_run
 
+    run = read_run(folder)
     with house_style():
-        _write_from_files(read_run(folder))
+        _write_from_files(run)
+    write_html(run, None)
 
 
 def _write_from_files(run: "KfoldRun | SearchRun") -> None:
@@ -65,7 +76,9 @@ def _write_from_files(run: "KfoldRun | SearchRun") -> None:
 
 def _write_search(run: "SearchRun") -> None:
     from busi_tune.results.figures.pareto import write_pareto_figure
+    from busi_tune.results.figures.search_budget import write_search_budget
     from busi_tune.results.figures.search_curves import write_search_curves
+    from busi_tune.results.figures.search_settings import write_search_settings
     from busi_tune.results.pages.pareto import write_pareto
     from busi_tune.results.pages.search_tables import write_search_tables
     from busi_tune.results.pages.winner import write_winner
@@ -74,13 +87,33 @@ def _write_search(run: "SearchRun") -> None:
     write_winner(run)
     write_pareto(run)
     write_search_curves(run)
+    write_search_budget(run)
+    write_search_settings(run)
     write_pareto_figure(run)
 
 
 def _write_kfold(run: "KfoldRun") -> None:
-    from busi_tune.results.figures import comparisons, curves, differences, sizes, thresholds
+    from busi_tune.results.calibrated import read_calibrated
+    from busi_tune.results.figures.curves import write_model_curves
+
+    if run.images.empty:
+        logger.info("no tables: every image trained, none was tested")
+        write_model_curves(run)
+        return
+    calibrated = read_calibrated(run)
+    compared = _write_kfold_tables(run, calibrated)
+    write_model_curves(run)
+    if run.images["has_lesion"].any():
+        _write_kfold_figures(run, compared, calibrated)
+
+
+def _write_kfold_tables(
+    run: "KfoldRun", calibrated: "Sequence[Calibrated]"
+) -> "pd.DataFrame | None":
+    """Return the paired differences of the models, as the figure of them needs them."""
     from busi_tune.results.pages import (
         audit,
+        calibration,
         conventions,
         kfold_tables,
         methods,
@@ -91,10 +124,6 @@ def _write_kfold(run: "KfoldRun") -> None:
         subgroups,
     )
 
-    if run.images.empty:
-        logger.info("no tables: every image trained, none was tested")
-        curves.write_model_curves(run)
-        return
     models = kfold_tables.write_kfold_tables(run)
     compared = pairs.write_pairs(run, models)
     subgroups.write_subgroups(run)
@@ -103,15 +132,23 @@ def _write_kfold(run: "KfoldRun") -> None:
     report_protocol.write_report_protocol(run)
     conventions.write_conventions(run)
     operating_point.write_operating_point(run)
+    calibration.write_calibration(run, calibrated)
     nested.write_nested(run)
     methods.write_methods(run)
-    curves.write_model_curves(run)
-    if run.images["has_lesion"].any():
-        comparisons.write_comparisons(run)
-        if compared is not None:
-            differences.write_differences(run, compared)
-        sizes.write_sizes(run)
-        thresholds.write_thresholds(run)
+    return compared
+
+
+def _write_kfold_figures(
+    run: "KfoldRun", compared: "pd.DataFrame | None", calibrated: "Sequence[Calibrated]"
+) -> None:
+    from busi_tune.results.figures import comparisons, differences, reliability, sizes, thresholds
+
+    comparisons.write_comparisons(run)
+    if compared is not None:
+        differences.write_differences(run, compared)
+    sizes.write_sizes(run)
+    thresholds.write_thresholds(run)
+    reliability.write_reliability(run, calibrated)
 
 
 def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split") -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from busi_tune.kfold_models import NESTED
+from busi_tune.results.pages.augmentation import list_changes
 from busi_tune.results.read import KfoldRun
 
 Setting = Callable[[str], Any]
@@ -166,25 +167,7 @@ def _channels(setting: Setting) -> str:
 
 
 def _augmentation(setting: Setting) -> str:
-    if not setting("augment.enabled"):
-        return "no augmentation was used"
-    changes = []
-    jitter: dict[float, list[str]] = {}
-    for name in ("brightness", "contrast"):
-        jitter.setdefault(setting(f"augment.{name}"), []).append(name)
-    for spread, names in jitter.items():
-        if spread:
-            span = f"{max(0.0, 1 - spread):g} to {1 + spread:g}"
-            changes.append(f"{join(names)} changed by a factor of {span}{' each' * len(names[1:])}")
-    scale, ratio = setting("augment.crop_scale"), setting("augment.crop_ratio")
-    if scale < 1 or ratio < 1:
-        changes.append(
-            f"a crop of {100 * scale:g} to 100 % of the area with an aspect ratio of {ratio:g} to "
-            f"{1 / ratio:.3g}"
-        )
-    for name, flip in (("horizontal", "left-right"), ("vertical", "top-bottom")):
-        if probability := setting(f"augment.{name}_flip"):
-            changes.append(f"a {flip} flip with probability {probability:g}")
+    changes = list_changes(setting)
     if not changes:
         return "no augmentation was used"
     return f"training images were augmented anew in each epoch: {join(changes)}"

@@ -89,6 +89,29 @@ def test_what_was_not_used_is_not_spoken_of(kfold_run: Path) -> None:
     assert "flip" not in text
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer.name": "nadam"}, "with NAdam at a learning rate of 0.001"),
+        ({"optimizer.name": "rmsprop"}, "with RMSprop (momentum 0.9) at a"),
+        ({"optimizer.name": "sgd"}, "gradient descent (Nesterov momentum 0.9) at a"),
+        ({"optimizer.schedule": "polynomial"}, "rate fell to zero as a polynomial (power 0.9)."),
+        ({"optimizer.schedule": "onecycle"}, "from 1/25 of that in the first 30 % of the steps"),
+        (
+            {"optimizer.schedule": "onecycle", "optimizer.warmup_epochs": 2.0},
+            "from 1/25 of that in the first 2 epochs and fell to zero along another.",
+        ),
+        ({"optimizer.schedule": "plateau"}, "fell to a third whenever 5 epochs had brought no"),
+        ({"data.resize": "letterbox"}, "with black borders, to 32 by 32 pixels"),
+    ],
+)
+def test_every_way_to_train_has_its_words(
+    kfold_run: Path, settings: dict[str, Any], said: str
+) -> None:
+    change(kfold_run, settings)
+    assert said in methods(kfold_run)
+
+
 def test_pre_trained_encoders_are_named_with_their_weights_and_rate(kfold_run: Path) -> None:
     encoder = {
         "model.architecture": "smp_unet", "model.encoder": "tu-tf_efficientnet_lite0",

@@ -1,0 +1,61 @@
+"""The trainings of a run with their pixels by grey level, and the temperature of each."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from busi_tune import run_directory
+from busi_tune.evaluation.calibration import Histogram, fit_temperature
+from busi_tune.results.read import KfoldRun, read_table
+
+SETS = {"tumour": "Tumour images", "all": "All images"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A training."""
+
+    model: str
+    temperature: float
+    """Fitted on all images of the validation part."""
+    test: Mapping[str, Histogram]
+    """Of the test part, for each of `SETS` that has pixels; all images only where some are
+    normal."""
+
+
+def read_calibrated(run: KfoldRun) -> list[Calibrated]:
+    """Read levels.csv and fit the temperatures, in the order of the run's models.
+
+    Trainings of earlier versions and those made elsewhere left no levels and are left out.
+    """
+    columns = ["model", "repeat", "fold", "part"]
+    table = read_table(run.folder / run_directory.LEVELS, columns)
+    found = []
+    for (model, _, _), rows in table.groupby(["model", "repeat", "fold"], sort=True):
+        parts = dict(list(rows.groupby("part")))
+        if {"validation", "test"} <= set(parts):
+            temperature = fit_temperature(_histograms(parts["validation"])["all"])
+            test = _histograms(parts["test"])
+            if (test["all"] == test["tumour"]).all():
+                del test["all"]
+            kept = {name: counts for name, counts in test.items() if counts.any()}
+            found.append(Calibrated(str(model), temperature, kept))
+    lacking = [model for model in run.models if model not in {each.model for each in found}]
+    if lacking:
+        logger.info("no calibration of %s: no pixels by level were kept", ", ".join(lacking))
+    return sorted(found, key=lambda each: run.models.index(each.model))
+
+
+def _histograms(rows: pd.DataFrame) -> dict[str, Histogram]:
+    counts = rows.sort_values("level")
+    lesion = counts["lesion_pixels"].to_numpy(dtype=np.int64)
+    columns = {"tumour": "pixels_tumour", "all": "pixels"}
+    return {
+        name: np.stack([counts[column].to_numpy(dtype=np.int64) - lesion, lesion], axis=1)
+        for name, column in columns.items()
+    }
