@@ -1,9 +1,14 @@
 """Fixtures for the whole suite."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side, and tiny networks on several threads wait more than they compute. Set
+# before torch is imported, and inherited by every command that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,45 @@
-"""How far a command has come: one line that changes on a terminal, a line per phase off it."""
+"""How far a command has come: one line that changes on a terminal, few lines off it."""
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+SECONDS_BETWEEN_LINES = 30.0
+"""Off a terminal; there a phase also ends with a line."""
 
 
 class Phases:
     """Takes the calls of a `PhaseProgress` and shows them on the standard error stream."""
 
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Show nothing yet; `clock` gives seconds."""
+        self._clock = clock
+        self._terminal = sys.stderr.isatty()
+
     def __enter__(self) -> Self:
-        self._began = self._shown = time.monotonic()
+        self._began = self._shown = self._clock()
         self._open = False
         return self
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show that `done` of `total` items of a phase are done."""
-        now, last = time.monotonic(), done == total
-        if sys.stderr.isatty() and (last or now - self._shown > 0.1):
-            print(f"\r{phase}: {done} of {total}", end="", file=sys.stderr, flush=True)
-            self._shown, self._open = now, True
-        if last:
-            start = "\r" if self._open else ""
-            print(f"{start}{phase}: {total} in {now - self._began:.0f} s", file=sys.stderr)
-            self._began, self._open = now, False
+        """Show that `done` of `total` items of a phase are done, and what is left."""
+        now = self._clock()
+        spent = now - self._began
+        if done == total:
+            line = f"{phase}: {total} in {spent:.0f} s"
+            print(f"\r{line:<50}" if self._open else line, file=sys.stderr)
+            self._began = self._shown = now
+            self._open = False
+        elif now - self._shown > (0.1 if self._terminal else SECONDS_BETWEEN_LINES):
+            left = f"about {spent / done * (total - done):.0f} s left" if done else ""
+            line = f"{phase}: {done} of {total}, {left}"
+            if self._terminal:
+                print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)
+            else:
+                print(line, file=sys.stderr, flush=True)
+            self._shown, self._open = now, self._terminal
 
     def __exit__(
         self,
