@@ -29,7 +29,7 @@ class FCN(nn.Module):
         """
         super().__init__()
         if encoder_name not in BACKBONES:
-            raise ValueError(f"its backbone is {' or '.join(BACKBONES)}")
+            raise ValueError(f"its backbone is {' or '.join(BACKBONES)}, got {encoder_name}")
         network = BACKBONES[encoder_name](weights=None, weights_backbone=None, num_classes=1)
         self.encoder = network.backbone
         if in_channels != 3:

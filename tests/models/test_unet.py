@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from busi_tune.models import num_parameters
-from busi_tune.models.unet import UNet
+from busi_tune.models.unet import AttentionGate, UNet
 
 
 def count_double_convolution(narrow: int, wide: int) -> int:
@@ -55,3 +55,40 @@ def test_every_weight_gets_a_gradient() -> None:
     network: nn.Module = UNet(2)
     network(torch.rand(2, 1, 32, 32)).square().mean().backward()
     assert all(weight.grad is not None for weight in network.parameters())
+
+
+def test_attention_gates_add_their_weights_and_change_no_others() -> None:
+    plain, gated = UNet(4), UNet(4, attention=True)
+    assert {*plain.state_dict()} <= {*gated.state_dict()}
+    # Of a skip of c channels: c -> c/2 at stride 2, 2c -> c/2 with bias, c/2 -> 1 with bias.
+    gates = sum(4 * c * c // 2 + (2 * c + 1) * c // 2 + c // 2 + 1 for c in (32, 16, 8))
+    assert num_parameters(gated) - num_parameters(plain) == gates
+
+
+def test_a_gate_weighs_every_pixel_of_the_skip_by_0_to_1_over_all_channels() -> None:
+    skip, below = torch.randn(2, 4, 8, 8), torch.randn(2, 8, 4, 4)
+    weights = AttentionGate(4)(skip, below) / skip
+    torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))
+    assert ((weights > 0) & (weights < 1)).all()
+
+
+def test_a_gate_is_steered_by_the_level_below() -> None:
+    gate = AttentionGate(2)
+    with torch.no_grad():
+        for weight in gate.parameters():
+            weight.fill_(0)
+        gate.below.weight[0, 0], gate.score.weight[0, 0] = 1, 100
+    below = torch.zeros(1, 4, 8, 8)
+    below[0, 0, :, :4] = 1
+    passed = gate(torch.ones(1, 2, 16, 16), below)
+    torch.testing.assert_close(passed[..., :7], torch.ones(1, 2, 16, 7))
+    torch.testing.assert_close(passed[..., 9:], torch.full((1, 2, 16, 7), 0.5))
+
+
+def test_all_skips_but_the_finest_pass_a_gate() -> None:
+    network = UNet(2, attention=True).eval()
+    widths = []
+    for gate in network.gates:
+        gate.register_forward_hook(lambda *call: widths.append(call[-1].shape[1]))
+    network(torch.rand(1, 1, 32, 32))
+    assert widths == [16, 8, 4]
