@@ -68,6 +68,7 @@ def test_a_flag_goes_over_the_search_file(tmp_path: Path) -> None:
         (SPACE.replace("3,", "3, inner_folds: 3,", 1), "search.inner_folds is of a search alone"),
         (f"training: {{monitor: val_loss}}\n{SPACE}", "training.monitor is val_loss"),
         (f"data: {{image_size: 512}}\n{SPACE}", "images of 512 pixels, the run has 64"),
+        (f"data: {{resize: letterbox}}\n{SPACE}", "data.resize letterbox, the run has stretch"),
     ],
 )
 def test_a_search_file_that_cannot_run_is_refused_with_file_and_setting(

@@ -86,6 +86,10 @@ def test_yaml_holds_the_whole_configuration() -> None:
             "training.device is cuda, but resources.gpus_per_worker is 0",
         ),
         (
+            {"optimizer.schedule": "plateau", "data.split": "all"},
+            "optimizer.schedule plateau follows the validation part",
+        ),
+        (
             {"training.device": "cpu", "training.sync_batchnorm": True},
             "training.sync_batchnorm works on GPUs only",
         ),

@@ -75,7 +75,7 @@ class Learner:
             )
 
     def compile(self) -> None:
-        """Train the network compiled from here on, as far as that is known to work."""
+        """Train the network compiled; whether that works shows at its first batch."""
         # Else the trainings of one process would share a limit of compilations.
         torch.compiler.reset()
         try:
@@ -86,8 +86,10 @@ class Learner:
     def run_plainly(self, error: Exception) -> None:
         """Train the network as it is from here on, because it could not be compiled."""
         self.forward = self.model
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        logger.warning("training.compile: the network runs as it is, since it failed: %s", reason)
+        # PyTorch names the compiler in the first line and the reason in the second.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join([f"{type(error).__name__}:", *lines[:2]])
+        logger.warning("training.compile: the network runs as it is, compiling failed: %s", reason)
 
     def finish_epoch(self) -> None:
         """Bring running statistics of the ranks, and what they found out, together."""

@@ -1,5 +1,6 @@
 import logging
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     decode = store._decode
 
-    def record(sample, image_size):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def record(sample, *how):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
         names.append(sample.name)
-        return decode(sample, image_size)
+        return decode(sample, *how)
 
     monkeypatch.setattr(store, "_decode", record)
     return names
@@ -58,6 +59,26 @@ def test_images_are_stretched_and_masks_kept_at_both_sizes(
         assert np.array_equal(images.original_mask(index), mask)
         assert abs(images.images[index].mean() - image.mean()) < 2
         assert abs(images.masks[index].mean() - mask.mean()) < 0.01
+
+
+def test_letterboxed_images_keep_their_proportions_and_a_cache_of_their_own(
+    config: DataConfig, busi_root: Path
+) -> None:
+    stretched, boxed = load_images(config), load_images(replace(config, resize="letterbox"))
+    assert (stretched.resize, boxed.resize) == ("stretch", "letterbox")
+    assert boxed.data_hash == stretched.data_hash
+    for index, sample in enumerate(find_samples(busi_root)):
+        # 24 x 32 pixels become 12 x 16.
+        assert boxed.box(index) == (slice(2, 14), slice(0, 16))
+        assert not boxed.images[index][[0, 1, 14, 15]].any()
+        assert not boxed.masks[index][[0, 1, 14, 15]].any()
+        image, mask = read_image(sample.image_path), read_mask(sample.mask_paths)
+        assert abs(boxed.content(index).mean() - image.mean()) < 2
+        assert boxed.masks[index][2:14].mean() == pytest.approx(mask.mean(), abs=0.03)
+        assert stretched.content(index).shape == (16, 16)
+        assert np.array_equal(boxed.original_mask(index), mask)
+    again = load_images(replace(config, resize="letterbox"))
+    assert np.array_equal(again.images, boxed.images)
 
 
 def test_the_first_of_several_masks_is_kept_apart(config: DataConfig, busi_root: Path) -> None:

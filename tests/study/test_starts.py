@@ -7,7 +7,8 @@ import optuna
 import pytest
 import yaml
 
-from busi_tune.config import Config, default_space
+from busi_tune.config import Config
+from busi_tune.config_jobs import default_space
 from busi_tune.search_space import compile_space, sample
 from busi_tune.settings import flatten, override
 from busi_tune.study.samplers import build_sampler
@@ -185,6 +186,13 @@ def test_a_network_that_the_space_leaves_as_another_is_refused(tmp_path: Path) -
     assert starts_of(space, narrow) == [{"model.architecture": "unet"}]
 
 
+@pytest.mark.parametrize("option", ["deep_supervision: true", "decoder_dropout: 0.2"])
+def test_a_decoder_that_the_space_leaves_otherwise_is_refused(tmp_path: Path, option: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"model: {{architecture: unet, {option}}}\n")
+    with pytest.raises(ValueError, match=option.partition(":")[0] + " is .* leaves it at"):
+        starts_of({"model.architecture": ["unet", "fpn"]}, tmp_path / "a.yaml")
+
+
 def test_a_file_s_other_settings_are_the_search_s_and_that_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,6 +257,7 @@ def test_baselines_have_settings_of_their_own_and_the_budget_of_the_search(tmp_p
     ("settings", "message"),
     [
         ({"data.image_size": 64}, "made for images of 64 pixels, the search has 256, 128"),
+        ({"data.resize": "letterbox"}, "data.resize letterbox, the search has stretch"),
         ({"training.batch_size": 0}, "training.batch_size must be at least 1"),
     ],
 )

@@ -60,6 +60,40 @@ def build_noisy(config: ModelConfig) -> nn.Module:
     )
 
 
+class Greedy(nn.Module):
+    """Fits `limit` images into memory at once: in the forward pass, or in training's backward."""
+
+    def __init__(self, limit: int, where: str = "forward") -> None:
+        super().__init__()
+        self.limit, self.where = limit, where
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 1, 3, padding=1)
+        self.seen: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(images))
+        features = nn.functional.elu(self.first(images))
+        if self.where == "backward":
+            # When this fails, the last layer already has its gradients.
+            return self.last(_NoMemoryBackwards.apply(features, self.limit))
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("no memory left")
+        return self.last(features)
+
+
+class _NoMemoryBackwards(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, features: torch.Tensor, limit: int) -> torch.Tensor:
+        context.limit = limit
+        return features.clone()
+
+    @staticmethod
+    def backward(context: Any, gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        if len(gradients) > context.limit:
+            raise torch.OutOfMemoryError("no memory left")
+        return gradients, None
+
+
 NETWORKS = {"plain": build_plain, "noisy": build_noisy}
 """For models.ARCHITECTURES while a test runs."""
 

@@ -21,6 +21,9 @@ LITE0 = {"model.architecture": "smp_unet", "model.encoder": "tu-tf_efficientnet_
         {"model.base_width": 16, "optimizer.name": "adamw", "training.ema_decay": 0.9},
         {"model.base_width": 16, "optimizer.name": "sgd", "optimizer.momentum": 0.0},
         LITE0 | {"optimizer.name": "sgd"},
+        {"model.base_width": 8, "optimizer.name": "nadam"},
+        {"model.base_width": 8, "optimizer.name": "rmsprop"},
+        {"model.base_width": 8, "optimizer.name": "rmsprop", "optimizer.momentum": 0.0},
     ],
 )
 def test_the_forecast_is_near_the_size_of_the_files(

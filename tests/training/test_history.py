@@ -4,6 +4,7 @@ from busi_tune.config import TrainingConfig
 from busi_tune.training.history import (
     Row,
     best_epoch,
+    count_plateaus,
     is_converged,
     is_exhausted,
     mean_rate,
@@ -39,6 +40,31 @@ def test_patience_ends_a_training_that_no_longer_gets_better(
     values: list[float], patience: int, expected: bool
 ) -> None:
     assert is_exhausted(rows(*values), "val_dice", patience) is expected
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "warmup_epochs", "plateaus"),
+    [
+        ([], 2, 0.0, 0),
+        ([0.5, 0.4], 2, 0.0, 0),
+        ([0.5, 0.4, 0.5], 2, 0.0, 1),
+        # The count starts again, from nothing.
+        ([0.5, 0.4, 0.4, 0.4], 2, 0.0, 1),
+        ([0.5, 0.4, 0.4, 0.4, 0.4], 2, 0.0, 2),
+        ([0.5, 0.4, 0.6, 0.4, 0.6], 2, 0.0, 1),
+        ([0.5, 0.4, 0.6, 0.5, 0.7], 2, 0.0, 0),
+        ([0.5, 0.4, 0.4, 0.4], 1, 0.0, 3),
+        # Epochs 2 and 3 have a part of the warm-up.
+        ([0.5, 0.4, 0.4, 0.4], 1, 2.5, 1),
+        ([0.5, 0.4, 0.4, 0.4], 1, 2.0, 2),
+    ],
+)
+def test_a_plateau_is_a_number_of_epochs_without_a_better_one(
+    values: list[float], patience: int, warmup_epochs: float, plateaus: int
+) -> None:
+    assert count_plateaus(rows(*values), "val_dice", patience, warmup_epochs) == plateaus
+    losses = rows(*[1 - value for value in values], monitor="val_loss")
+    assert count_plateaus(losses, "val_loss", patience, warmup_epochs) == plateaus
 
 
 @pytest.mark.parametrize(

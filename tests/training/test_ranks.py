@@ -19,6 +19,7 @@ from tests.training.small_training import (
     CPU,
     NETWORKS,
     SPLIT,
+    Greedy,
     Recorder,
     make_config,
     make_images,
@@ -36,6 +37,11 @@ CONFIGS = {
     "single": make_config(**EXACT, training__batch_size=1, training__evaluation_batch_size=1),
     "noisy": make_config(),
 }
+GREEDY = make_config(
+    **EXACT | {"model__architecture": "greedy"},
+    training__batch_size=5,
+    training__evaluation_batch_size=2,
+)
 
 
 def run_rank(rank: int, folder: Path) -> None:
@@ -74,6 +80,12 @@ def resume(rank: int, folder: Path) -> dict[str, Any]:
     return vars(fit(CONFIGS["noisy"], make_images(), SPLIT, folder))
 
 
+def short_of_memory(rank: int, folder: Path) -> dict[str, Any]:
+    # The first rank's share is of 3 images, the second's of 2, and only the second has to split.
+    ARCHITECTURES["greedy"] = lambda _: Greedy(limit=3 if rank == 0 else 1)
+    return vars(fit(GREEDY, make_images(), SPLIT, folder if rank == 0 else folder / "not-shared"))
+
+
 def exchange(rank: int, folder: Path) -> dict[str, Any]:
     norm = nn.BatchNorm2d(2)
     norm.running_mean.fill_(rank)
@@ -90,6 +102,7 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     **{name: train(config) for name, config in CONFIGS.items()},
     "stop": stop,
     "resume": resume,
+    "memory": short_of_memory,
     "exchange": exchange,
 }
 
@@ -123,7 +136,7 @@ def test_two_ranks_train_as_one_process_without_batch_statistics(
     pd.testing.assert_frame_equal(*(table.drop(columns=clock) for table in tables), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, "stop", "resume"])
+@pytest.mark.parametrize("name", [*CONFIGS, "stop", "resume", "memory"])
 def test_ranks_come_to_the_same_result_and_one_of_them_writes_it(
     two_ranks: Path, name: str
 ) -> None:
@@ -132,6 +145,17 @@ def test_ranks_come_to_the_same_result_and_one_of_them_writes_it(
     assert first["num_workers"] == 2
     assert json.loads((two_ranks / name / "result.json").read_text())["epochs"] == first["epochs"]
     assert not (two_ranks / name / "not-shared").exists()
+
+
+def test_a_rank_short_of_memory_splits_its_share_and_the_others_agree_after_the_epoch(
+    two_ranks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "greedy", lambda _: Greedy(limit=5))
+    fit(GREEDY, make_images(), SPLIT, tmp_path)
+    alone, together = weights(tmp_path), weights(two_ranks / "memory")
+    for weight in alone:
+        torch.testing.assert_close(together[weight], alone[weight])
+    assert [outcome["micro_batches"] for outcome in outcomes(two_ranks, "memory")] == [2, 2]
 
 
 def test_first_rank_decides_on_a_stop(two_ranks: Path) -> None:

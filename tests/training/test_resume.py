@@ -90,6 +90,30 @@ def test_training_killed_before_any_file_is_written_ends_as_an_unbroken_one(
     assert_equal_trainings(config, whole, (folder, resumed))
 
 
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_a_plateau_is_the_same_for_a_resumed_training(tmp_path: Path, epoch: int) -> None:
+    config, folder = make_config(**STILL), tmp_path / "resumed"
+    broken, resumed = Recorder(folder, break_at=epoch), Recorder(folder)
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, make_images(), SPLIT, folder, broken)
+    fit(config, make_images(), SPLIT, folder, resumed)
+    whole = run_whole(config, tmp_path / "whole")
+    assert_equal_trainings(config, whole, (folder, resumed))
+    rates = [row["lr"] / 1e-30 for row in whole[1].rows]
+    assert rates == pytest.approx([1, 1, 1, 1 / 3, 1 / 3, 1 / 9])
+
+
+# A rate too small to change anything: the first epoch stays the best.
+STILL = {
+    "model__architecture": "plain",
+    "optimizer__lr": 1e-30,
+    "optimizer__schedule": "plateau",
+    "optimizer__plateau_patience": 2,
+    "optimizer__warmup_epochs": 0.0,
+    "training__epochs": 6,
+}
+
+
 def test_patience_goes_on_where_it_was(tmp_path: Path) -> None:
     config = make_config(
         optimizer__lr=1e-30, training__epochs=9, training__patience=3, model__architecture="plain"
