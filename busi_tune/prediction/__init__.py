@@ -1,0 +1,1 @@
+"""What a run's trained networks make of other images, and how they leave the project."""
