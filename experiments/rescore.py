@@ -4,9 +4,10 @@ python experiments/rescore.py RUN [--data_root BUSI]
 
 For a run made before a column, a metric or the operating point existed: the best epoch of every
 finished training is loaded from its checkpoint and evaluated on its validation part and then on
-its test part, as at the end of a training. images.csv, thresholds.csv, the maps and the operating
-point in result.json of each training's folder are written anew, then the run's own tables and
-figures. Weights, epochs and folds stay as they are; a run that was cut short may be rescored again.
+its test part, as at the end of a training. images.csv, thresholds.csv, logits.csv, the maps and the
+operating point in result.json of each training's folder are written anew, then the run's own tables
+and figures. Weights, epochs and folds stay as they are; a run that was cut short may be rescored
+again.
 
 Refused before anything is changed: images other than the run's (data hash), and a training whose
 folder, checkpoint and result do not belong together (settings, epoch). What was measured before
@@ -18,6 +19,7 @@ import argparse
 import logging
 import shutil
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +136,12 @@ def rescore_training(training: Training, images: ImageSet, split: Split) -> floa
     with locked(folder):
         shown = DeviceImages(images, device)
         point = evaluate_parts(model, images, shown, split, config, folder).point
-        found = {"tuned_threshold": point.threshold, "tuned_component_px": point.component_px}
-        write_json(folder / run_directory.RESULT, read_json(folder / run_directory.RESULT) | found)
+        result = read_result(folder)
+        assert result is not None
+        tuned = replace(
+            result, tuned_threshold=point.threshold, tuned_component_px=point.component_px
+        )
+        write_json(folder / run_directory.RESULT, asdict(tuned))
     after = pd.read_csv(folder / run_directory.IMAGES)["dice"]
     return float((after - before).abs().max())
 

@@ -73,8 +73,9 @@ def old_run(
     """The run as a version without the newer columns left it; tables and figures are not drawn."""
     run_dir = tmp_path / "old"
     shutil.copytree(finished, run_dir)
-    for path in run_dir.rglob("thresholds.csv"):
-        path.unlink()
+    for name in ("thresholds.csv", "logits.csv"):
+        for path in run_dir.rglob(name):
+            path.unlink()
     for path in run_dir.glob("trainings/*/images.csv"):
         pd.read_csv(path).iloc[:, :OLD_COLUMNS].to_csv(path, index=False)
     for path in run_dir.glob("trainings/*/result.json"):

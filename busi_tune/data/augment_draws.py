@@ -6,12 +6,12 @@ the rank in which it lands. Every column is drawn whatever is off, so that a set
 """
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from busi_tune.config import AugmentConfig
+from busi_tune.data.augment_strength import apply_strength
 from busi_tune.data.seeds import derive_seed
 
 COLUMNS = (
@@ -26,30 +26,6 @@ POINTS = CELLS + 3
 """Its control points along a side; the outermost lie outside the image."""
 CROP_ATTEMPTS = 10
 _NOISE_SEEDS = 2**24  # whole numbers that float32 holds
-
-
-def apply_strength(config: AugmentConfig) -> AugmentConfig:
-    """Multiply the strengths by `strength`, which is 1 afterwards; probabilities stay.
-
-    Area and aspect ratio of a crop, whose 1 is no crop, are raised to that power: at half the
-    strength a crop of at least 8 % of the area is one of at least 28 %.
-    """
-    factor = config.strength
-    return replace(
-        config,
-        strength=1.0,
-        brightness=factor * config.brightness,
-        contrast=factor * config.contrast,
-        crop_scale=config.crop_scale**factor,
-        crop_ratio=config.crop_ratio**factor,
-        rotation=factor * config.rotation,
-        scale=factor * config.scale,
-        elastic=factor * config.elastic,
-        gamma=factor * config.gamma,
-        speckle=factor * config.speckle,
-        blur=factor * config.blur,
-        cutout=min(1.0, factor * config.cutout),
-    )
 
 
 def draw_parameters(num_images: int, seed: int, epoch: int, config: AugmentConfig) -> Tensor:

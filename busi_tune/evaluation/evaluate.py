@@ -22,6 +22,7 @@ from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.data.resizing import Box
+from busi_tune.evaluation.calibration import LOGITS, Histogram, count_logits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
 from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
 from busi_tune.evaluation.operating_point import (
@@ -54,6 +55,8 @@ class Evaluation:
     the first mask file alone (`_first`) and at the operating point (`_tuned`)."""
     thresholds: pd.DataFrame
     """A row per image: Dice at each of `THRESHOLDS`, all components kept."""
+    logits: pd.DataFrame
+    """A row for each of `LOGITS`: pixels of all images, of those with a lesion, and of lesions."""
     point: OperatingPoint
     """The operating point of the columns that end in `_tuned`."""
     milliseconds_per_image: float
@@ -86,17 +89,19 @@ def evaluate(
         torch.OutOfMemoryError: a single image does not fit; larger batches are split.
     """
     rows: list[Row] = []
-    tuned, by_threshold = [], []
+    tuned, by_threshold, by_logit = [], [], []
     seconds: list[float] = []
     predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
     for index, probability, resized in predicted:
         truth = images.original_mask(index)
-        levels = original_levels(probability, images.box(index), truth.shape)
+        full = original_probabilities(probability, images.box(index), truth.shape)
+        levels = quantise(full).cpu().numpy()
         if predictions is not None:
             _save_map(predictions / f"{images.names[index]}.png", levels)
         row = _score(levels, truth, images.first_mask(index), threshold)
         rows.append(_describe(images, index) | row | _named(resized, "_resized"))
         by_threshold.append(counts_by_threshold(levels, truth))
+        by_logit.append(count_logits(full, truth))
         tuned.append(counts_at(levels, truth, point) if point else counts_everywhere(levels, truth))
     if point is None:
         everywhere = np.stack(tuned)
@@ -105,6 +110,7 @@ def evaluate(
     return Evaluation(
         _image_table(rows, tuned),
         _threshold_table(rows, by_threshold),
+        _logit_table(by_logit),
         point,
         milliseconds_per_image=1000 * sum(seconds) / max(1, len(rows)),
     )
@@ -166,7 +172,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def original_levels(probability: Tensor, box: Box, size: tuple[int, ...]) -> Levels:
+def original_probabilities(probability: Tensor, box: Box, size: tuple[int, ...]) -> Tensor:
     """Bring probabilities of a square to the image's own size.
 
     Args:
@@ -175,12 +181,16 @@ def original_levels(probability: Tensor, box: Box, size: tuple[int, ...]) -> Lev
         size: the image's height and width.
 
     Returns:
-        Grey levels (H, W).
+        Probabilities (H, W), on their device.
     """
     inside = probability[:, box[0], box[1]]
     # Bilinear weights sum to 1 only up to rounding; the clamp keeps 255 from wrapping to 0.
-    full = interpolate(inside[None], size=size, mode="bilinear").clamp(0, 1)
-    levels: Levels = quantise(full)[0, 0].cpu().numpy()
+    return interpolate(inside[None], size=size, mode="bilinear").clamp(0, 1)[0, 0]
+
+
+def original_levels(probability: Tensor, box: Box, size: tuple[int, ...]) -> Levels:
+    """Bring probabilities to the image's own size, as above, and round them to grey levels."""
+    levels: Levels = quantise(original_probabilities(probability, box, size)).cpu().numpy()
     return levels
 
 
@@ -230,3 +240,15 @@ def _threshold_table(
     dice = compute_metrics(counts)["dice"].reshape(len(rows), len(THRESHOLDS))
     table = pd.DataFrame(rows, columns=list(IDENTITY))
     return table.assign(**dict(zip(DICE_COLUMNS, dice.T, strict=True)))
+
+
+def _logit_table(by_logit: Sequence[Histogram]) -> pd.DataFrame:
+    counts = np.array(by_logit, dtype=np.int64).reshape(-1, len(LOGITS), 2)
+    has_lesion = counts[..., 1].any(axis=1)
+    table = {
+        "logit": LOGITS,
+        "pixels": counts.sum(axis=(0, 2)),
+        "pixels_tumour": counts[has_lesion].sum(axis=(0, 2)),
+        "lesion_pixels": counts[..., 1].sum(axis=0),
+    }
+    return pd.DataFrame(table)

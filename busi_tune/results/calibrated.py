@@ -1,4 +1,4 @@
-"""The trainings of a run with their pixels by grey level, and the temperature of each."""
+"""The trainings of a run with their pixels by logit, and the temperature of each."""
 
 import logging
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ class Calibrated:
 
 
 def read_calibrated(run: KfoldRun) -> list[Calibrated]:
-    """Read levels.csv and fit the temperatures, in the order of the run's models.
+    """Read logits.csv and fit the temperatures, in the order of the run's models.
 
-    Trainings of earlier versions and those made elsewhere left no levels and are left out.
+    Trainings of earlier versions and those made elsewhere left no logits and are left out.
     """
     columns = ["model", "repeat", "fold", "part"]
-    table = read_table(run.folder / run_directory.LEVELS, columns)
+    table = read_table(run.folder / run_directory.LOGITS, columns)
     found = []
     for (model, _, _), rows in table.groupby(["model", "repeat", "fold"], sort=True):
         parts = dict(list(rows.groupby("part")))
@@ -47,12 +47,12 @@ def read_calibrated(run: KfoldRun) -> list[Calibrated]:
             found.append(Calibrated(str(model), temperature, kept))
     lacking = [model for model in run.models if model not in {each.model for each in found}]
     if lacking:
-        logger.info("no calibration of %s: no pixels by level were kept", ", ".join(lacking))
+        logger.info("no calibration of %s: no pixels by logit were kept", ", ".join(lacking))
     return sorted(found, key=lambda each: run.models.index(each.model))
 
 
 def _histograms(rows: pd.DataFrame) -> dict[str, Histogram]:
-    counts = rows.sort_values("level")
+    counts = rows.sort_values("logit")
     lesion = counts["lesion_pixels"].to_numpy(dtype=np.int64)
     columns = {"tumour": "pixels_tumour", "all": "pixels"}
     return {

@@ -27,7 +27,7 @@ _TABLES = (
     run_directory.EPOCHS,
     run_directory.IMAGES,
     run_directory.THRESHOLDS,
-    run_directory.LEVELS,
+    run_directory.LOGITS,
 )
 
 

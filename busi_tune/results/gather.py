@@ -61,7 +61,7 @@ def gather_run(run_dir: Path, trainings: Sequence[Training], reader: Reader | No
     gather_epochs(run_dir, trainings, reader)
     gather_images(run_dir, trainings, reader)
     gather_thresholds(run_dir, trainings, reader)
-    gather_levels(run_dir, trainings, reader)
+    gather_logits(run_dir, trainings, reader)
     gather_predictions(run_dir, trainings, reader)
 
 
@@ -102,14 +102,14 @@ def gather_thresholds(
     _gather_where_any(run_dir, run_directory.THRESHOLDS, trainings, reader or Reader())
 
 
-def gather_levels(
+def gather_logits(
     run_dir: Path, trainings: Sequence[Training], reader: Reader | None = None
 ) -> None:
-    """Write levels.csv: the pixels at each grey level, of every part and finished training.
+    """Write logits.csv: the pixels at each logit, of every part and finished training.
 
     Trainings of earlier versions have none; then there is no file.
     """
-    _gather_where_any(run_dir, run_directory.LEVELS, trainings, reader or Reader())
+    _gather_where_any(run_dir, run_directory.LOGITS, trainings, reader or Reader())
 
 
 def gather_folds(run_dir: Path, trainings: Sequence[Training], reader: Reader) -> None:

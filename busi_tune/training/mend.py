@@ -13,13 +13,19 @@ import torch
 
 from busi_tune import run_directory
 from busi_tune.config import TrainingConfig
+from busi_tune.evaluation.calibration import LOGITS
 from busi_tune.run_directory import locked, set_aside, was_set_aside
 from busi_tune.training.checkpoint import load_checkpoint, read_checked
 from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
 
 logger = logging.getLogger(__name__)
 
-_TABLES = (run_directory.EPOCHS, run_directory.IMAGES, run_directory.THRESHOLDS)
+_TABLES = (
+    run_directory.EPOCHS,
+    run_directory.IMAGES,
+    run_directory.THRESHOLDS,
+    run_directory.LOGITS,
+)
 # Made after a training has ended, from its best checkpoint, and made again where it lacks.
 _LATER = (run_directory.CLOSED_TEST,)
 
@@ -129,11 +135,12 @@ def _is_broken(path: Path) -> bool:
 def _lacks_rows(folder: Path) -> bool:
     """Tell whether tables of a finished training are gone or were cut off between two rows."""
     result = json.loads((folder / run_directory.RESULT).read_text())
-    epochs, images, thresholds = (_num_rows(folder / name) for name in _TABLES)
+    epochs, images, thresholds, logits = (_num_rows(folder / name) for name in _TABLES)
     if result["status"] == "pruned" or result["best_value"] is None:  # nothing was evaluated
         return epochs == 0 and result["epochs"] > 0
-    # Earlier versions wrote no thresholds.
-    return epochs == 0 or images == 0 or thresholds not in (0, images)
+    # Earlier versions wrote no thresholds, and no logits, which are of whole parts.
+    lacking = thresholds not in (0, images) or logits % len(LOGITS) != 0
+    return epochs == 0 or images == 0 or lacking
 
 
 def _num_rows(path: Path) -> int:

@@ -24,6 +24,9 @@ from busi_tune.training.ranks import num_ranks
 
 Status = Literal["finished", "early_stopped", "pruned"]
 
+_PART_PLACES = {run_directory.IMAGES: 1, run_directory.THRESHOLDS: 3, run_directory.LOGITS: 0}
+"""The tables of an evaluation, and where in them the column `part` comes."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
@@ -122,8 +125,8 @@ def evaluate_parts(
     """Evaluate the validation part and then the test part, in original pixels.
 
     Returns what the validation part tells, the operating point among it: it is chosen before the
-    test part is looked at. Writes images.csv, thresholds.csv and the test's maps. A search passes
-    an empty test part.
+    test part is looked at. Writes images.csv, thresholds.csv, logits.csv and the test's maps. A
+    search passes an empty test part.
 
     Raises:
         ValueError: the validation part is empty.
@@ -134,7 +137,7 @@ def evaluate_parts(
             "use more images, it is never chosen on the test part"
         )
     measured: Measured | None = None
-    tables: dict[str, list[pd.DataFrame]] = {run_directory.IMAGES: [], run_directory.THRESHOLDS: []}
+    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in _PART_PLACES}
     for part, maps in (("validation", None), ("test", folder / run_directory.PREDICTIONS)):
         if len(getattr(split, part)) == 0:
             continue
@@ -150,10 +153,10 @@ def evaluate_parts(
                 predictions=maps,
             )
         measured = measured or Measured(evaluation.point, evaluation.milliseconds_per_image)
-        evaluation.images.insert(1, "part", part)
-        evaluation.thresholds.insert(3, "part", part)
-        tables[run_directory.IMAGES].append(evaluation.images)
-        tables[run_directory.THRESHOLDS].append(evaluation.thresholds)
+        found = (evaluation.images, evaluation.thresholds, evaluation.logits)
+        for (name, place), table in zip(_PART_PLACES.items(), found, strict=True):
+            table.insert(place, "part", part)
+            tables[name].append(table)
     for name, parts in tables.items():
         write_atomic(folder / name, pd.concat(parts).to_csv(index=False))
     assert measured is not None

@@ -183,6 +183,23 @@ def test_dice_over_thresholds_is_that_of_each_threshold(setting: Setting) -> Non
         assert table[column].tolist() == expected.tolist()
 
 
+def test_logits_count_the_pixels_of_all_images_of_tumour_images_and_of_lesions(
+    setting: Setting, tmp_path: Path
+) -> None:
+    evaluation = run_all(setting, predictions=tmp_path)
+    table = evaluation.logits
+    assert list(table.columns) == ["logit", "pixels", "pixels_tumour", "lesion_pixels"]
+    areas = [height * width for height, width in SIZES]
+    lesions = [setting.images.original_mask(index).sum() for index in range(len(SIZES))]
+    # The second image has no lesion.
+    assert table.iloc[:, 1:].sum().tolist() == [sum(areas), sum(areas) - areas[1], sum(lesions)]
+    # Rounded logits say on which side of a half a pixel lies, but for those that round to it.
+    lesion = sum((levels >= 128).sum() for levels in read_maps(tmp_path, evaluation.images))
+    pixels = table.set_index("logit")["pixels"]
+    assert pixels[pixels.index > 0].sum() <= lesion <= pixels[pixels.index >= 0].sum()
+    assert pixels.gt(0).sum() > 50
+
+
 def test_result_does_not_depend_on_the_batch_size(setting: Setting) -> None:
     pd.testing.assert_frame_equal(run(setting, batch_size=1), run(setting, batch_size=32))
 

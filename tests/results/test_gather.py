@@ -12,7 +12,7 @@ from busi_tune.plan import Training
 from busi_tune.results.gather import (
     Reader,
     gather_epochs,
-    gather_levels,
+    gather_logits,
     gather_run,
     gather_thresholds,
     warn_of_older,
@@ -42,20 +42,20 @@ def test_thresholds_of_finished_trainings_come_together(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_levels_of_finished_trainings_come_together(tmp_path: Path) -> None:
+def test_logits_of_finished_trainings_come_together(tmp_path: Path) -> None:
     trainings = [place(tmp_path, fold) for fold in range(2)]
     trainings[1].folder.mkdir()
-    (trainings[1].folder / "levels.csv").write_text("part,level,pixels\ntest,0,12\n")
-    gather_levels(tmp_path, trainings)
-    table = pd.read_csv(tmp_path / "levels.csv", dtype=str)
+    (trainings[1].folder / "logits.csv").write_text("part,logit,pixels\ntest,0,12\n")
+    gather_logits(tmp_path, trainings)
+    table = pd.read_csv(tmp_path / "logits.csv", dtype=str)
     assert table.to_dict("records") == [
         {"model": "unet", "repeat": "0", "fold": "1", "key": "001"}
-        | {"part": "test", "level": "0", "pixels": "12"}
+        | {"part": "test", "logit": "0", "pixels": "12"}
     ]
 
 
-def test_runs_made_before_there_were_thresholds_and_levels_gather_none(tmp_path: Path) -> None:
-    for gather in (gather_thresholds, gather_levels):
+def test_runs_made_before_there_were_thresholds_and_logits_gather_none(tmp_path: Path) -> None:
+    for gather in (gather_thresholds, gather_logits):
         gather(tmp_path, [place(tmp_path, 0)])
     assert not list(tmp_path.iterdir())
 

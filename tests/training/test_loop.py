@@ -49,7 +49,7 @@ def test_a_finished_training_leaves_its_files_and_no_others(tmp_path: Path) -> N
     result = fit(make_config(), make_images(), SPLIT, tmp_path)
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     maps = {f"predictions/image {index}.png" for index in SPLIT.test}
-    tables = {"epochs.csv", "images.csv", "thresholds.csv"}
+    tables = {"epochs.csv", "images.csv", "thresholds.csv", "logits.csv"}
     assert files == {"best.ckpt", "result.json", "lock", *tables, *maps}
     assert json.loads((tmp_path / "result.json").read_text()) == dataclasses.asdict(result)
     epochs = pd.read_csv(tmp_path / "epochs.csv")

@@ -70,14 +70,14 @@ def assert_restored(folder: Path, original: Path) -> None:
     results = [read_result(each) for each in (folder, original)]
     assert results[0] is not None and results[1] is not None
     assert without_clock(vars(results[0])) == without_clock(vars(results[1]))
-    for name in ("epochs.csv", "images.csv", "thresholds.csv"):
+    for name in ("epochs.csv", "images.csv", "thresholds.csv", "logits.csv"):
         tables = [pd.read_csv(each / name) for each in (folder, original)]
         clock = [column for column in tables[0] if column in ("seconds", "images_per_second")]
         pd.testing.assert_frame_equal(*(table.drop(columns=clock) for table in tables))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.7])
-@pytest.mark.parametrize("name", ["result.json", "images.csv", "thresholds.csv"])
+@pytest.mark.parametrize("name", ["result.json", "images.csv", "thresholds.csv", "logits.csv"])
 def test_a_finished_training_is_evaluated_again_and_not_trained(
     trainings: Path, made: Path, name: str, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -110,10 +110,13 @@ def test_a_result_without_its_table_is_none(trainings: Path, made: Path, name: s
     assert_restored(folder, made / "finished")
 
 
-def test_a_table_cut_off_between_two_rows_is_noticed(trainings: Path, made: Path) -> None:
+@pytest.mark.parametrize("name", ["images.csv", "logits.csv"])
+def test_a_table_cut_off_between_two_rows_is_noticed(
+    trainings: Path, made: Path, name: str
+) -> None:
     folder = trainings / "finished"
-    lines = (folder / "images.csv").read_text().splitlines(keepends=True)
-    (folder / "images.csv").write_text("".join(lines[:-2]))
+    lines = (folder / name).read_text().splitlines(keepends=True)
+    (folder / name).write_text("".join(lines[:-2]))
     refit(folder)
     assert_restored(folder, made / "finished")
 
@@ -166,8 +169,12 @@ def test_whole_trainings_are_left_alone(trainings: Path, caplog: pytest.LogCaptu
     assert not caplog.text
 
 
-def test_a_result_of_the_first_version_is_whole_without_thresholds(trainings: Path) -> None:
-    (trainings / "finished" / "thresholds.csv").unlink()
+@pytest.mark.parametrize("names", [["logits.csv"], ["logits.csv", "thresholds.csv"]])
+def test_a_result_of_an_earlier_version_is_whole_without_its_later_tables(
+    trainings: Path, names: list[str]
+) -> None:
+    for name in names:
+        (trainings / "finished" / name).unlink()
     mend_trainings(trainings)
     assert read_result(trainings / "finished") is not None
 

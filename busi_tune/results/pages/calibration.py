@@ -25,13 +25,20 @@ _EXPLANATION = (
     "The temperature divides the logits of every pixel alike; above 1 the network was too sure. It "
     "moves no probability across 0.5, so masks at 0.5 and their Dice stay what they are. Each "
     "training's temperature is the one with the lowest negative log-likelihood on all images of "
-    "its own validation part (Guo et al. 2017), fitted before its test part was looked at. "
-    "Probabilities are those of the saved 8-bit maps: beyond 0.001 and 0.999 they are not known."
+    "its own validation part (Guo et al. 2017); no test image has a part in it. Logits are those "
+    "in original pixels, rounded to eighths."
+)
+
+_READING = (
+    "Nearly all pixels are background on which the network is right and sure, so the error "
+    "over all pixels is small whatever happens at the lesions' outlines; the error of the "
+    "uncertain pixels is the one to look at there. Pixels of an image are no independent "
+    "witnesses: there is no interval over pixels."
 )
 
 
 def write_calibration(run: KfoldRun, trainings: Sequence[Calibrated]) -> None:
-    """Write the table as CSV and as a page; nothing where no training kept its levels."""
+    """Write the table as CSV and as a page; nothing where no training kept its logits."""
     table = calibration_table(run, trainings)
     if not len(table):
         return
@@ -56,24 +63,7 @@ def write_calibration(run: KfoldRun, trainings: Sequence[Calibrated]) -> None:
         }
         for _, row in table.iterrows()
     )
-    low, high = UNCERTAIN
-    caption = (
-        f"{'' if run.config.data.root else 'Synthetic images. '}Calibration over the original "
-        "pixels of the test images: expected calibration error (ECE, "
-        f"{NUM_BINS} bins of equal width of the probability of lesion), negative log-likelihood "
-        "(NLL, nats) and Brier score, as predicted and after the temperature. Each is the mean "
-        "over trainings of the figure over all pixels of a training's test part; Temperature: "
-        "range over trainings. Change of ECE: after minus before, with its 95 % interval by the "
-        "corrected t over trainings; none where there is a single one. Uncertain pixels: those "
-        f"with a probability of {low} to {high} as predicted.{explain_mark(run)}"
-    )
-    reading = (
-        "Nearly all pixels are background on which the network is right and sure, so the error "
-        "over all pixels is small whatever happens at the lesions' outlines; the error of the "
-        "uncertain pixels is the one to look at there. Pixels of an image are no independent "
-        "witnesses: there is no interval over pixels."
-    )
-    sections: list[str | Table] = [_EXPLANATION, Table(caption, shown, keys=2), reading]
+    sections: list[str | Table] = [_EXPLANATION, Table(_caption(run), shown, keys=2), _READING]
     write_page(folder, "calibration", "Calibration", sections)
 
 
@@ -102,6 +92,20 @@ def calibration_table(run: KfoldRun, trainings: Sequence[Calibrated]) -> pd.Data
                     | _summarise(pd.DataFrame(scored), run.test_over_train())
                 )
     return pd.DataFrame(rows)
+
+
+def _caption(run: KfoldRun) -> str:
+    low, high = UNCERTAIN
+    return (
+        f"{'' if run.config.data.root else 'Synthetic images. '}Calibration over the original "
+        "pixels of the test images: expected calibration error (ECE, "
+        f"{NUM_BINS} bins of equal width of the probability of lesion), negative log-likelihood "
+        "(NLL, nats) and Brier score, as predicted and after the temperature. Each is the mean "
+        "over trainings of the figure over all pixels of a training's test part; Temperature: "
+        "range over trainings. Change of ECE: after minus before, with its 95 % interval by the "
+        "corrected t over trainings; none where there is a single one. Uncertain pixels: those "
+        f"with a probability of {low} to {high} as predicted.{explain_mark(run)}"
+    )
 
 
 def _score(histogram: Histogram, temperature: float) -> dict[str, float]:

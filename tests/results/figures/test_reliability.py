@@ -8,11 +8,11 @@ from busi_tune.results.calibrated import read_calibrated
 from busi_tune.results.figures.reliability import plot_reliability, write_reliability
 from busi_tune.results.figures.style import house_style
 from tests.results.conftest import read_kfold
-from tests.results.made_up_levels import write_levels
+from tests.results.made_up_logits import write_logits
 
 
 def test_curves_are_those_of_all_trainings_together_before_and_after(kfold_run: Path) -> None:
-    write_levels(kfold_run, {"unet": 2.0, "report_cnn": 0.7})
+    write_logits(kfold_run, {"unet": 2.0, "report_cnn": 0.7})
     run = read_kfold(kfold_run)
     trainings = read_calibrated(run)
     before, after, *shares = plot_reliability(run, trainings).axes
@@ -36,17 +36,17 @@ def test_curves_are_those_of_all_trainings_together_before_and_after(kfold_run: 
 
 
 def test_the_caption_counts_trainings_and_pixels(kfold_run: Path) -> None:
-    write_levels(kfold_run, {"unet": 2.0})
+    write_logits(kfold_run, {"unet": 2.0})
     run = read_kfold(kfold_run)
     caption = plot_reliability(run, read_calibrated(run)).get_supxlabel()
-    assert "n = 2 trainings and 508,000 pixels" in " ".join(caption.split())
+    assert "n = 2 trainings and 514,000 pixels" in " ".join(caption.split())
 
 
-def test_the_figure_is_written_twice_alike_and_not_without_levels(kfold_run: Path) -> None:
+def test_the_figure_is_written_twice_alike_and_not_without_logits(kfold_run: Path) -> None:
     run = read_kfold(kfold_run)
     write_reliability(run, [])
     assert not (kfold_run / "figures").exists()
-    write_levels(kfold_run, {"unet": 2.0})
+    write_logits(kfold_run, {"unet": 2.0})
     with house_style():
         write_reliability(run, read_calibrated(run))
         files = [kfold_run / "figures" / f"reliability.{ending}" for ending in ("png", "svg")]

@@ -9,17 +9,17 @@ from busi_tune.results.calibrated import read_calibrated
 from busi_tune.results.pages.calibration import calibration_table, write_calibration
 from busi_tune.statistics.paired import corrected_t
 from tests.results.conftest import read_kfold
-from tests.results.made_up_levels import write_levels
+from tests.results.made_up_logits import write_logits
 
 
 @pytest.fixture
-def levels_run(kfold_run: Path) -> Path:
-    write_levels(kfold_run, {"unet": 2.0, "report_cnn": 0.7})
+def logits_run(kfold_run: Path) -> Path:
+    write_logits(kfold_run, {"unet": 2.0, "report_cnn": 0.7})
     return kfold_run
 
 
-def test_scores_are_means_over_trainings_each_with_its_temperature(levels_run: Path) -> None:
-    run = read_kfold(levels_run)
+def test_scores_are_means_over_trainings_each_with_its_temperature(logits_run: Path) -> None:
+    run = read_kfold(logits_run)
     trainings = read_calibrated(run)
     table = calibration_table(run, trainings).set_index(["model", "images"])
     assert list(table.index) == [
@@ -42,45 +42,46 @@ def test_scores_are_means_over_trainings_each_with_its_temperature(levels_run: P
 
 
 def test_a_temperature_helps_a_network_that_was_too_sure_and_one_that_was_not_sure_enough(
-    levels_run: Path,
+    logits_run: Path,
 ) -> None:
-    run = read_kfold(levels_run)
+    run = read_kfold(logits_run)
     table = calibration_table(run, read_calibrated(run))
     tumour = table[table["images"] == "tumour"]
     for score in ("ece", "nll", "brier", "ece_uncertain"):
         assert (tumour[f"{score}_after"] < tumour[score]).all(), score
-    assert (tumour["high"] < 0).all()
+    assert (tumour["difference"] < 0).all()
     # Normal images, all black, make every error over pixels smaller.
     assert (table.loc[table["images"] == "all", "ece"].to_numpy() < tumour["ece"].to_numpy()).all()
 
 
 def test_the_page_says_what_is_counted_and_where_the_temperature_comes_from(
-    levels_run: Path,
+    logits_run: Path,
 ) -> None:
-    run = read_kfold(levels_run)
+    run = read_kfold(logits_run)
     write_calibration(run, read_calibrated(run))
-    page = (levels_run / "tables" / "calibration.md").read_text()
-    assert "2.00 to 2.10" in page
+    page = (logits_run / "tables" / "calibration.md").read_text()
+    temperatures = [each.temperature for each in read_calibrated(run) if each.model == "unet"]
+    assert f"| 2 | {temperatures[0]:.2f} to {temperatures[1]:.2f} |" in page
     assert "its own validation part" in page
     assert "no interval over pixels" in page
-    assert (levels_run / "tables" / "calibration.tex").exists()
-    assert len(pd.read_csv(levels_run / "tables" / "calibration.csv")) == 4
+    assert (logits_run / "tables" / "calibration.tex").exists()
+    assert len(pd.read_csv(logits_run / "tables" / "calibration.csv")) == 4
 
 
-def test_a_single_training_has_no_interval(levels_run: Path) -> None:
-    folds, levels = (pd.read_csv(levels_run / name) for name in ("folds.csv", "levels.csv"))
-    folds[folds["fold"] == 0].to_csv(levels_run / "folds.csv", index=False)
-    levels[levels["fold"] == 0].to_csv(levels_run / "levels.csv", index=False)
-    run = read_kfold(levels_run)
+def test_a_single_training_has_no_interval(logits_run: Path) -> None:
+    folds, logits = (pd.read_csv(logits_run / name) for name in ("folds.csv", "logits.csv"))
+    folds[folds["fold"] == 0].to_csv(logits_run / "folds.csv", index=False)
+    logits[logits["fold"] == 0].to_csv(logits_run / "logits.csv", index=False)
+    run = read_kfold(logits_run)
     table = calibration_table(run, read_calibrated(run))
     assert table["low"].isna().all() and table["difference"].notna().all()
     write_calibration(run, read_calibrated(run))
-    page = (levels_run / "tables" / "calibration.md").read_text()
+    page = (logits_run / "tables" / "calibration.md").read_text()
     assert "nan" not in page
-    assert "| 2.00 |" in page
+    assert f"| 1 | {read_calibrated(run)[0].temperature:.2f} |" in page
 
 
-def test_runs_made_before_there_were_levels_have_no_page(kfold_run: Path) -> None:
+def test_runs_made_before_there_were_logits_have_no_page(kfold_run: Path) -> None:
     run = read_kfold(kfold_run)
     write_calibration(run, read_calibrated(run))
     assert not (kfold_run / "tables").exists()
