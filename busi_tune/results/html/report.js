@@ -98,7 +98,7 @@
     row.classList.add("chosen");
     const picture = pictures[Number(row.dataset.row)];
     const found = picture.found[Number(model.value)];
-    const dice = cells(row)[3 + Number(model.value)].textContent;
+    const dice = cells(row)[2 + Number(model.value)].textContent;
     document.getElementById("viewer-title").textContent =
       `${cells(row)[0].textContent} · ${cells(row)[1].textContent} · Dice ${dice}`;
     const panels = [
