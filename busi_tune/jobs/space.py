@@ -65,7 +65,8 @@ def check_space(
         except ValueError as error:
             raise ValueError(f"search.space allows {settings}, but: {error}") from error
         model = resolved.model
-        encoder = "" if model.architecture in ("unet", "report_cnn") else f" {model.encoder}"
+        has_encoder = model.architecture not in ("unet", "attention_unet", "report_cnn")
+        encoder = f" {model.encoder}" * has_encoder
         examples.setdefault(f"{model.architecture}{encoder}", resolved)
     return examples
 
@@ -75,7 +76,9 @@ def _check_network(config: Config, checked: set[tuple[object, ...]]) -> None:
     from busi_tune.models import check_model
 
     model, size = config.model, config.data.image_size
-    scratch = replace(model, encoder_weights="none", dropout=0.0)
+    # Whether there is dropout decides what goes together, its probability does not.
+    dropout = 0.5 * (model.decoder_dropout > 0)
+    scratch = replace(model, encoder_weights="none", dropout=0.0, decoder_dropout=dropout)
     weights = (model.architecture, model.encoder, model.encoder_weights)
     network = (repr(scratch), size)
     if weights not in checked:

@@ -26,8 +26,13 @@ REPORT = "report"
 _REPORT_MODELS = Path(__file__).parents[1] / "report_models.yaml"
 
 # What a network is made from; the other model settings are another architecture's.
-_MADE_FROM = {"report_cnn": ("dropout",), "unet": ("base_width",)}
+_MADE_FROM = {
+    "report_cnn": ("dropout",),
+    "unet": ("base_width",),
+    "attention_unet": ("base_width",),
+}
 _WITH_ENCODER = ("encoder", "encoder_weights")
+_DECODER_OPTIONS = ("decoder_dropout", "decoder_attention", "deep_supervision")
 
 # A baseline has the budget of the search, and is ranked and run as all of it is.
 _OF_THE_SEARCH = ("epochs", "max_seconds", "monitor", "device")
@@ -163,7 +168,7 @@ def place_start(start: Config, config: Config, space: Sequence[Dimension]) -> di
 
 def _network_settings(model: ModelConfig) -> list[str]:
     used = _MADE_FROM.get(model.architecture, _WITH_ENCODER)
-    return [f"model.{name}" for name in ("architecture", *used)]
+    return [f"model.{name}" for name in ("architecture", *used, *_DECODER_OPTIONS)]
 
 
 def _searched(placed: Mapping[str, Any], space: Sequence[Dimension]) -> dict[str, Any]:

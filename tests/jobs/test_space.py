@@ -6,7 +6,8 @@ import pytest
 
 from busi_tune.command_line import Options
 from busi_tune.config import Config
-from busi_tune.jobs.space import read_space
+from busi_tune.jobs.space import check_space, read_space
+from busi_tune.search_space import compile_space
 from busi_tune.settings import override
 
 
@@ -43,3 +44,13 @@ def test_other_pruners_are_not_warned_of(
     search: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     assert warnings_of(caplog, **search) == []
+
+
+def test_a_space_is_refused_where_a_decoder_cannot_have_an_option() -> None:
+    space = {
+        "model.architecture": ["unet", "report_cnn"],
+        "model.base_width": 4,
+        "model.decoder_dropout": {"low": 0.1, "high": 0.5},
+    }
+    with pytest.raises(ValueError, match=r"does not go with model.architecture report_cnn, only"):
+        check_space(compile_space(space), Config(), num_samples=20)

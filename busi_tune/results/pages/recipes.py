@@ -15,16 +15,24 @@ Setting = Callable[[str], Any]
 NETWORKS = {
     "report_cnn": "the course report's convolutional network (dropout {dropout:g})",
     "unet": "the classic U-Net with batch normalisation, {base_width} channels at its first level",
+    "attention_unet": "the Attention U-Net, additive gates on the skips of a classic U-Net with "
+    "batch normalisation, {base_width} channels at its first level",
 }
 DECODERS = {
     "smp_unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "linknet": "LinkNet",
     "manet": "MA-Net", "pan": "PAN", "pspnet": "PSPNet", "deeplabv3": "DeepLabV3",
     "deeplabv3plus": "DeepLabV3+", "upernet": "UPerNet", "segformer": "SegFormer", "dpt": "DPT",
+    "fcn": "FCN",
 }  # fmt: skip
 LOSSES = {
     "bce": "binary cross-entropy",
     "dice": "the soft Dice loss of each image",
     "batch_dice": "the soft Dice loss pooled over the batch",
+    "focal": "the focal loss (gamma {focal_gamma:g})",
+    "tversky": "the Tversky loss of each image (alpha {tversky_alpha:g} for false positives)",
+    "jaccard": "the soft Jaccard loss of each image",
+    "lovasz": "the Lovasz hinge of each image",
+    "boundary": "the boundary loss (distances in diagonals of the image)",
 }
 OPTIMIZERS = {
     "adam": "Adam",
@@ -92,9 +100,18 @@ def describe_training(run: KfoldRun) -> str:
         *_optional("The encoder's learning rate was", _for_models(run, _encoder_rate)),
         f"The loss was {_for_models(run, _loss)}.",
         *_optional("Besides,", _for_models(run, _extras)),
-        f"Of each training the weights of the epoch with {_for_models(run, _monitor)}, at training "
-        "size, were kept.",
+        _kept(run),
     ])  # fmt: skip
+
+
+def _kept(run: KfoldRun) -> str:
+    """Say which epoch's weights were kept."""
+    if "best_value" in run.folds and run.folds["best_value"].isna().all():
+        return "Every image trained, so the weights of the last epoch were kept."
+    return (
+        f"Of each training the weights of the epoch with {_for_models(run, _monitor)}, at training "
+        "size, were kept."
+    )
 
 
 def describe_search(run: KfoldRun) -> str:
@@ -144,9 +161,22 @@ def _network(setting: Setting) -> str:
     architecture = setting("model.architecture")
     if architecture in NETWORKS:
         sizes = {name: setting(f"model.{name}") for name in ("dropout", "base_width")}
-        return f"{NETWORKS[architecture].format(**sizes)}, trained from scratch"
+        network = NETWORKS[architecture].format(**sizes)
+        return f"{network}{_decoder_options(setting)}, trained from scratch"
     encoder = str(setting("model.encoder")).removeprefix("tu-")
-    return f"a {DECODERS[architecture]} decoder on the encoder {encoder}, {_weights(setting)}"
+    network = f"a {DECODERS[architecture]} decoder on the encoder {encoder}"
+    return f"{network}{_decoder_options(setting)}, {_weights(setting)}"
+
+
+def _decoder_options(setting: Setting) -> str:
+    options = []
+    if setting("model.decoder_attention") == "scse":
+        options.append("concurrent spatial and channel squeeze and excitation")
+    if dropout := setting("model.decoder_dropout"):
+        options.append(f"dropout ({dropout:g}) before its last convolution")
+    if setting("model.deep_supervision"):
+        options.append("deep supervision of its coarser levels")
+    return f" with {join(options)}" if options else ""
 
 
 def _weights(setting: Setting) -> str:
@@ -212,11 +242,12 @@ def _encoder_rate(setting: Setting) -> str:
 
 def _loss(setting: Setting) -> str:
     weights = {name: setting(f"loss.{name}") for name in LOSSES}
-    terms = {name: weight for name, weight in weights.items() if weight}
+    parameters = {name: setting(f"loss.{name}") for name in ("focal_gamma", "tversky_alpha")}
+    terms = {LOSSES[name].format(**parameters): w for name, w in weights.items() if w}
     if set(terms.values()) == {1.0}:
-        listed = [LOSSES[name] for name in terms]
+        listed = list(terms)
     else:
-        listed = [f"{weight:g} times {LOSSES[name]}" for name, weight in terms.items()]
+        listed = [f"{weight:g} times {loss}" for loss, weight in terms.items()]
     return f"the sum of {join(listed)}" if len(listed) > 1 else listed[0]
 
 
