@@ -1,10 +1,17 @@
-"""Masks of new images by the networks of a run: python -m busi_tune.predict."""
+"""Masks of new images by the networks of a run, and their export: python -m busi_tune.predict."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from busi_tune.command_line import BAD_INPUT, CLUSTER_FAILED, DONE, INTERRUPTED, start_logging
+from busi_tune.command_line import (
+    BAD_INPUT,
+    CLUSTER_FAILED,
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    start_logging,
+)
 from busi_tune.full_disk import describe_full_disk, find_full_disk
 
 DESCRIPTION = """Predict new images with the trained networks of a run, averaged.
@@ -22,12 +29,19 @@ Written to OUT, all at the images' own sizes:
   scores.csv, tables/     with masks: Dice, IoU, HD95, NSD of each image, means with intervals
 
 Bad files (truncated, damaged, of another format, decompression bombs) are refused before anything
-is written, as by python -m busi_tune.data check. Examples:
+is written, as by python -m busi_tune.data check.
+
+--export writes the networks themselves to OUT: weights as safetensors, config.yaml, protocol.json
+and MODEL_CARD.md; with onnx also model.onnx, images (N, 1, S, S) in [0, 1] to averaged
+probabilities, held to torch's output (pip install ".[onnx]"). Examples:
   python -m busi_tune.predict --run runs/kfold-1 --images new --out predicted
   python -m busi_tune.predict --run runs/kfold-1 --model unet --images new --out predicted --flips
   python -m busi_tune.predict --run runs/search-1 --images OTHER_HOSPITAL --out external
+  python -m busi_tune.predict --run runs/kfold-1 --export onnx --out model
+  python -m busi_tune.predict --run model --images new --out predicted
 
-Exit codes: 0 done, 2 bad input, 3 the disk is full, 130 interrupted."""
+Exit codes: 0 done, 1 the exported ONNX model does not do what the networks do, 2 bad input, 3 the
+disk is full, 130 interrupted."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         full = find_full_disk(error)
         code = CLUSTER_FAILED if full else BAD_INPUT
         message = f"error: {describe_full_disk(full, options.out) if full else error}"
+    except RuntimeError as error:
+        if type(error).__name__ != "ExportError":
+            raise
+        message, code = f"error: {error}", SOME_FAILED
     else:
         return DONE
     print(f"busi_tune predict: {message}", file=sys.stderr)
@@ -58,9 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--run", type=Path, required=True, metavar="DIR", help="run directory, or an export"
     )
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder of the images"
-    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="new folder for the results"
     )
@@ -86,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--skip_bad", action="store_true", help="leave bad images out, named, instead of refusing"
     )
     parser.add_argument(
+        "--export",
+        choices=("safetensors", "onnx"),
+        help="write the networks to OUT instead of predictions",
+    )
+    parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
@@ -98,13 +119,22 @@ def run(options: argparse.Namespace) -> None:
     """Check what needs no images, then do it; its imports would make `--help` wait.
 
     Raises:
-        ValueError: the threshold is none.
+        ValueError: the threshold is none, or neither or both of images and export are given.
     """
     if options.threshold is not None and not 0 < options.threshold < 1:
         raise ValueError(f"--threshold must be between 0 and 1, not {options.threshold}")
-    from busi_tune.jobs.predict import Request, predict_folder
+    wanted = dict(vars(options))
+    export = wanted.pop("export")
+    if (export is None) == (options.images is None):
+        raise ValueError("give --images to predict them, or --export to write the networks")
+    if export is None:
+        from busi_tune.jobs.predict import Request, predict_folder
 
-    predict_folder(Request(**vars(options)))
+        predict_folder(Request(**wanted))
+    else:
+        from busi_tune.jobs.export import export_model
+
+        export_model(options.run, options.out, options.model, export == "onnx")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def find_inputs(folder: Path, data: DataConfig, skip_bad: bool, phases: Phases) 
             root=str(folder), image_size=data.image_size, resize=data.resize, classes=wanted,
             skip_bad=skip_bad, cache_dir=data.cache_dir,
         )  # fmt: skip
-        images = load_images(own, lambda done, total: phases("check and decode", done, total))
+        images = load_images(own, phases)
         files = {sample.name: sample.image_path for sample in find_samples(folder, wanted)}
         return Inputs(folder, {name: files[name] for name in images.names}, images)
     subfolders = ["images"] if is_generic(folder) else classes

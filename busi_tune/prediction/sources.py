@@ -42,7 +42,7 @@ def find_source(folder: Path, model: str | None = None) -> Source:
     if not folder.is_dir():
         raise ValueError(f"--run must be a run directory or an export, got {folder}: no folder")
     exported = sorted(folder.glob(f"*{WEIGHTS}"))
-    if exported:
+    if exported and not (folder / run_directory.ENVIRONMENT).exists():
         _choose(folder, [folder.name], model, folder.name)
         return Source(folder, folder.name, {path.stem: path for path in exported}, "an export")
     run = read_run(folder)
