@@ -86,12 +86,14 @@ def write_report(run_dir: Path, data_root: str | None = None, show_images: bool 
     if data_root:
         config.data.root = data_root
     from busi_tune.data.cache import load_images
+    from busi_tune.data.phases import Phases
     from busi_tune.results.write import write_results
 
     images = None
     if show_images:
         try:
-            images = load_images(config.data)
+            with Phases() as progress:
+                images = load_images(config.data, progress)
         except (ValueError, OSError) as error:
             logger.warning("no pictures, the images cannot be read: %s", error)
     write_results(run_dir, images)

@@ -58,7 +58,8 @@ def _centres(size: int, device: torch.device) -> Tensor:
 
 def _spread(x: Tensor, y: Tensor) -> Tensor:
     """Make a grid (B, S, S, 2) of the coordinates of its columns and rows, (B, S) each."""
-    return torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+    shape = (len(x), y.shape[1], x.shape[1])
+    return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
 
 
 def _deform(x: Tensor, y: Tensor, parameters: Tensor, config: AugmentConfig) -> Tensor:

@@ -16,7 +16,7 @@ from busi_tune.data import phantom, scanner
 from busi_tune.data.busi import ENDINGS, Sample, apply_groups, find_samples, list_samples, quote
 from busi_tune.data.check import Problem, check_folder, check_structure
 from busi_tune.data.groups import load_pairs, unite_groups
-from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.parallel import PhaseProgress, in_phase, map_threads
 from busi_tune.data.resizing import Box, find_box
 from busi_tune.data.store import open_stored, replacing, store
 from busi_tune.run_directory import locked
@@ -85,12 +85,12 @@ class ImageSet:
         return bits.reshape(height, width).astype(bool)
 
 
-def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSet:
+def load_images(config: DataConfig, progress: PhaseProgress | None = None) -> ImageSet:
     """Check and decode the images of a configuration, or map them where that was done before.
 
     Args:
         config: Which images, at which size; without a root the phantom set is made and used.
-        progress: Called with images done and in all, through the check and then the decoding.
+        progress: Called after each image of a check, of decoding and of looking for duplicates.
 
     Raises:
         ValueError: The folder has errors (all are listed) or a setting does not fit it.
@@ -100,7 +100,7 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
     root = find_root(config)
     structure = check_structure(root, config.classes)
     if _blocking(structure, config.skip_bad):
-        problems = check_folder(root, config.classes, progress)
+        problems = check_folder(root, config.classes, in_phase(progress, "check"))
         _refuse(root, _blocking(problems, config.skip_bad))
     samples = find_samples(root, config.classes)
     meta, arrays = _load_stored(root, samples, structure, config, progress)
@@ -108,7 +108,8 @@ def load_images(config: DataConfig, progress: Progress | None = None) -> ImageSe
     names = set(meta["names"])
     used = [sample for sample in samples if sample.name in names]
     if config.groups == "auto":
-        used = unite_groups(used, load_pairs(used, meta["data_hash"], cache_folder(config)))
+        pairs = load_pairs(used, meta["data_hash"], cache_folder(config), progress)
+        used = unite_groups(used, pairs)
     else:
         everything = {sample.name for sample in list_samples(root, config.classes)}
         used = apply_groups(used, config.groups, everything)
@@ -128,7 +129,7 @@ def _load_stored(
     samples: Sequence[Sample],
     structure: Sequence[Problem],
     config: DataConfig,
-    progress: Progress | None,
+    progress: PhaseProgress | None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Map the stored arrays of these samples; check, decode and store first where needed.
 
@@ -145,7 +146,8 @@ def _load_stored(
             kept, outcome = _select(root, samples, config, progress)
             outcome["data_hash"] = join_hashes(digests[sample] for sample in kept)
             with replacing(entry / "data") as folder:
-                store(folder, kept, config.image_size, config.resize, outcome, progress)
+                shown = in_phase(progress, "decode")
+                store(folder, kept, config.image_size, config.resize, outcome, shown)
             stored = open_stored(entry / "data")
             assert stored is not None
         return stored
@@ -171,14 +173,14 @@ def find_root(config: DataConfig) -> Path:
 
 
 def _select(
-    root: Path, samples: Sequence[Sample], config: DataConfig, progress: Progress | None
+    root: Path, samples: Sequence[Sample], config: DataConfig, progress: PhaseProgress | None
 ) -> tuple[list[Sample], dict[str, Any]]:
     """Check the folder; the samples to use and the outcome to remember.
 
     Raises:
         ValueError: There are errors, all listed, and skip_bad is off or leaves nothing.
     """
-    problems = check_folder(root, config.classes, progress)
+    problems = check_folder(root, config.classes, in_phase(progress, "check"))
     errors = [problem for problem in problems if problem.severity == "error"]
     if _blocking(problems, config.skip_bad):
         _refuse(root, _blocking(problems, config.skip_bad))

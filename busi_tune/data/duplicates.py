@@ -13,7 +13,7 @@ of most similar thumbnails. Local features alone, matched between all images wit
 find no identical scan that these miss.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from busi_tune.data.busi import Sample, quote, read_image
-from busi_tune.data.parallel import map_threads
+from busi_tune.data.parallel import PhaseProgress, in_phase, map_threads
 
 if TYPE_CHECKING:  # OpenCV: not for --help
     from busi_tune.data.matching import Features
@@ -35,8 +35,6 @@ LARGEST_GROUP = 10
 
 Level = Literal["identical", "neighbour"]
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
-PhaseProgress = Callable[[str, int, int], None]
-"""Called with the name of a phase, the number of items done in it and in all."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,6 @@ def find_pairs(samples: Sequence[Sample], progress: PhaseProgress | None = None)
     from busi_tune.data.matching import align, find_features
     from busi_tune.data.thumbnails import extract_structure, propose_pairs, single_threaded
 
-    def report(phase: str) -> Callable[[int, int], None]:
-        return lambda done, total: progress(phase, done, total) if progress else None
-
     def prepare(sample: Sample) -> "tuple[Structure, Features]":
         structure = extract_structure(_read(sample))
         return structure, find_features(structure)
@@ -92,10 +87,10 @@ def find_pairs(samples: Sequence[Sample], progress: PhaseProgress | None = None)
         return Pair(first, second, level, found.correlation, found.inliers, found.overlap, matrix)
 
     with single_threaded():
-        prepared = list(map_threads(prepare, samples, report("features")))
+        prepared = list(map_threads(prepare, samples, in_phase(progress, "features")))
         structures = [structure for structure, _ in prepared]
-        candidates = propose_pairs(structures, report("candidates"))
-        verified = list(map_threads(verify, candidates, report("pairs")))
+        candidates = propose_pairs(structures, in_phase(progress, "candidates"))
+        verified = list(map_threads(verify, candidates, in_phase(progress, "pairs")))
     return [pair for pair in verified if pair is not None]
 
 

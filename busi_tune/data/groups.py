@@ -10,11 +10,11 @@ from busi_tune.data.busi import Sample
 from busi_tune.data.duplicates import (
     RULE,
     Pair,
-    PhaseProgress,
     find_alarms,
     find_pairs,
     group_images,
 )
+from busi_tune.data.parallel import PhaseProgress
 from busi_tune.run_directory import locked, write_json
 
 logger = logging.getLogger(__name__)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -10,6 +11,13 @@ Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Called with the number of items done and in all."""
+PhaseProgress = Callable[[str, int, int], None]
+"""Called with the name of a phase, the number of items done in it and in all."""
+
+
+def in_phase(progress: PhaseProgress | None, phase: str) -> Progress | None:
+    """Return the progress of one phase."""
+    return partial(progress, phase) if progress else None
 
 
 def map_threads(

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 SECONDS_BETWEEN_LINES = 30.0
-"""Off a terminal; there a phase also ends with a line."""
+"""Off a terminal."""
+_WORTH_A_LINE = 1.0  # seconds of a phase
 
 
 class Phases:
@@ -29,7 +30,8 @@ class Phases:
         spent = now - self._began
         if done == total:
             line = f"{phase}: {total} in {spent:.0f} s"
-            print(f"\r{line:<50}" if self._open else line, file=sys.stderr)
+            if self._open or spent >= _WORTH_A_LINE:
+                print(f"\r{line:<50}" if self._open else line, file=sys.stderr)
             self._began = self._shown = now
             self._open = False
         elif now - self._shown > (0.1 if self._terminal else SECONDS_BETWEEN_LINES):

@@ -12,6 +12,7 @@ from busi_tune.command_line import DONE, SOME_FAILED, ClusterError, Options
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet, find_root, load_images
 from busi_tune.data.exclusions import find_excluded
+from busi_tune.data.phases import Phases
 from busi_tune.data.splits import Split, load_splits, name_parts, save_splits
 from busi_tune.jobs.console import print_lines, print_rows
 from busi_tune.plan import Plan, Training, read_outcome
@@ -53,7 +54,8 @@ def load_run_images(options: Options, command: str) -> ImageSet:
             "the packaged demo on" if options.demo else "training on",
             command,
         )
-    images = load_images(data)
+    with Phases() as progress:
+        images = load_images(data, progress)
     counts = {label: images.labels.count(label) for label in sorted(set(images.labels))}
     listed = ", ".join(f"{number} {label}" for label, number in counts.items())
     logger.info("%d images (%s) at %d pixels", len(images), listed, images.image_size)
@@ -69,7 +71,8 @@ def images_at(config: Config, images: ImageSet) -> ImageSet:
     size = config.data.image_size
     if images.image_size == size:
         return images
-    other = load_images(config.data)
+    with Phases() as progress:
+        other = load_images(config.data, progress)
     if (other.data_hash, other.groups) != (images.data_hash, images.groups):
         raise ValueError(f"{config.data.root} has changed while its images were decoded")
     return other

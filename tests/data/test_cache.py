@@ -285,10 +285,12 @@ def test_without_a_root_the_phantom_set_is_made_once(
     assert load_images(config).data_hash == images.data_hash
 
 
-def test_progress_goes_through_check_and_decoding(config: DataConfig) -> None:
-    seen: list[tuple[int, int]] = []
+def test_progress_goes_through_check_decoding_and_near_duplicates(config: DataConfig) -> None:
+    seen: list[tuple[str, int, int]] = []
     load_images(config, progress=lambda *state: seen.append(state))
-    assert seen == [(done, 6) for _pass in range(2) for done in range(1, 7)]
+    assert list(dict.fromkeys(phase for phase, *_ in seen))[:3] == ["check", "decode", "features"]
+    counts = [(phase, done, 6) for phase in ("check", "decode") for done in range(1, 7)]
+    assert seen[: len(counts)] == counts
 
 
 def test_a_size_without_sense_is_refused(config: DataConfig) -> None:

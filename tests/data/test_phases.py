@@ -25,10 +25,13 @@ def test_off_a_terminal_a_long_phase_says_what_is_left_now_and_then(
     ]
 
 
-def test_off_a_terminal_a_short_phase_is_a_single_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("now", "said"), [(0.05, ["decode: 100 in 5 s"]), (0.001, [])])
+def test_off_a_terminal_a_short_phase_is_a_single_line_or_none(
+    capsys: pytest.CaptureFixture[str], now: float, said: list[str]
+) -> None:
     seconds = [0.0]
-    count(Phases(lambda: seconds[0]), seconds, num_items=100, now=0.05)
-    assert capsys.readouterr().err.splitlines() == ["decode: 100 in 5 s"]
+    count(Phases(lambda: seconds[0]), seconds, num_items=100, now=now)
+    assert capsys.readouterr().err.splitlines() == said
 
 
 def test_on_a_terminal_one_line_changes(
