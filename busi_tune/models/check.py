@@ -142,8 +142,8 @@ def count_numbers(build: Builder, config: ModelConfig) -> tuple[int, int]:
 
 
 def _name_network(config: ModelConfig) -> str:
-    weightless = {"encoder_weights": "none", "dropout": 0.0, "decoder_dropout": 0.0}
-    return repr(dataclasses.replace(config, **weightless))
+    scratch = dataclasses.replace(config, encoder_weights="none")
+    return repr(dataclasses.replace(scratch, dropout=0.0, decoder_dropout=0.0))
 
 
 def _count(network: nn.Module) -> tuple[int, int]:

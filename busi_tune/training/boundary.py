@@ -39,7 +39,7 @@ def signed_distances(lesion: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
         return np.full(lesion.shape, -1 if lesion.any() else 1, dtype=np.float32)
     outside, inside = (_distance_from(part) for part in (lesion, ~lesion))
     distances = np.where(lesion, 0.5 - inside, outside - 0.5) / np.hypot(*lesion.shape)
-    return distances.astype(np.float32)
+    return np.asarray(distances, dtype=np.float32)
 
 
 def _distance_from(part: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
