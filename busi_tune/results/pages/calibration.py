@@ -62,7 +62,7 @@ def write_calibration(run: KfoldRun, trainings: Sequence[Calibrated]) -> None:
             "Brier after": row["brier_after"],
         }
         for _, row in table.iterrows()
-    )
+    ).round(4)
     sections: list[str | Table] = [_EXPLANATION, Table(_caption(run), shown, keys=2), _READING]
     write_page(folder, "calibration", "Calibration", sections)
 
@@ -109,7 +109,7 @@ def _caption(run: KfoldRun) -> str:
 
 
 def _score(histogram: Histogram, temperature: float) -> dict[str, float]:
-    scores = {}
+    scores: dict[str, float] = {}
     for ending, value in (("", 1.0), ("_after", temperature)):
         scores |= {
             f"ece{ending}": calibration_error(histogram, value),
