@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from busi_tune.config import Config, SearchConfig
+from busi_tune.config import Config
+from busi_tune.config_jobs import SearchConfig
 from busi_tune.flags import file_of_setting, given_settings, load_settings, typed_override
 from busi_tune.search_space import compile_space
 from busi_tune.settings import dotted

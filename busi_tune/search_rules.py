@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterable
 
-from busi_tune.config import Config, SearchConfig
+from busi_tune.config import Config
+from busi_tune.config_jobs import SearchConfig
 
 OBJECTIVES = ("monitor", "parameters", "milliseconds")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}

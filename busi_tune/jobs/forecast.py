@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from busi_tune.config import Config, SearchConfig
+from busi_tune.config import Config
+from busi_tune.config_jobs import SearchConfig
 from busi_tune.jobs.measure import Cost
 from busi_tune.search_rules import read_duration
 from busi_tune.study.pruners import HyperbandPruner, build_pruner

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from busi_tune.command_line import ClusterError
-from busi_tune.config import ResourcesConfig
+from busi_tune.config_jobs import ResourcesConfig
 
 logger = logging.getLogger(__name__)
 

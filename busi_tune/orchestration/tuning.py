@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from busi_tune import run_directory
 from busi_tune.command_line import ClusterError
-from busi_tune.config import ResourcesConfig
+from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
 from busi_tune.orchestration.trainable import DISK_FULL, Fit, Images, build_trainable, to_message

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from busi_tune.config import SearchConfig
+from busi_tune.config_jobs import SearchConfig
 from busi_tune.data.seeds import derive_seed
 
 NUM_RANDOM = 10

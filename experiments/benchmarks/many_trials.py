@@ -33,7 +33,8 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 from trial_cost import EPOCHS, SPACE, fit, nothing_to_train
 
-from busi_tune.config import Config, ResourcesConfig
+from busi_tune.config import Config
+from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.jobs.disk import remove_lost_checkpoints
 from busi_tune.orchestration.cluster import connected

@@ -26,7 +26,8 @@ from ray import train, tune
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from busi_tune.config import Config, ResourcesConfig
+from busi_tune.config import Config
+from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import connected

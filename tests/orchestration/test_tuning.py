@@ -9,7 +9,8 @@ import pytest
 import ray
 
 from busi_tune.command_line import ClusterError
-from busi_tune.config import Config, ResourcesConfig
+from busi_tune.config import Config
+from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk

@@ -30,7 +30,7 @@ def spent_seconds(run: SearchRun) -> pd.DataFrame:
     owners = run.trials[ARCHITECTURE] if searched else pd.Series("trials", run.trials.index)
     states = run.trials["state"].map(_STATES)
     seconds = run.trials["seconds"].fillna(0.0).astype(float)
-    table = seconds.groupby([owners.astype(str), states]).sum().unstack(fill_value=0.0)
+    table = seconds.groupby([owners.astype(str), states]).sum().unstack().fillna(0.0)
     table = table.reindex(columns=list(_COLOURS), fill_value=0.0)
     table = table.loc[table.sum(axis=1).sort_values(kind="stable").index]
     refits = read_table(run.folder / run_directory.REFITS, ["seconds"])["seconds"].sum()

@@ -189,7 +189,7 @@ def _positions(trials: pd.DataFrame, dimension: Dimension) -> "pd.Series[float]"
         return placed.astype(float)
     low, high, values = dimension.low, dimension.high, column.astype(float)
     if dimension.log:
-        low, high, values = math.log(low), math.log(high), np.log(values)
+        low, high, values = math.log(low), math.log(high), values.map(math.log)
     return (values - low) / ((high - low) or 1.0)
 
 
