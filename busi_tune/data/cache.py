@@ -64,7 +64,8 @@ class ImageSet:
 
     def content(self, index: int) -> np.ndarray:
         """An image at training size without its borders, uint8 (h, w)."""
-        return self.images[index][self.box(index)]
+        inside: np.ndarray = self.images[index][self.box(index)]
+        return inside
 
     def original_mask(self, index: int) -> np.ndarray:
         """The union of an image's masks at its own size, bool (H, W)."""

@@ -26,8 +26,9 @@ def find_box(height: int, width: int, square: int, resize: str) -> Box:
 
 def make_square(grey: npt.NDArray[np.uint8], square: int, resize: str) -> npt.NDArray[np.uint8]:
     """Bring a grey image (H, W) to its square (S, S), resized bilinearly with averaging."""
-    rows, columns = box = find_box(*grey.shape, square, resize)
+    height, width = grey.shape
+    rows, columns = box = find_box(height, width, square, resize)
     size = columns.stop - columns.start, rows.stop - rows.start
     full = np.zeros((square, square), dtype=np.uint8)
-    full[box] = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR)
+    full[box] = np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR))
     return full

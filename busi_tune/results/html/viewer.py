@@ -53,7 +53,7 @@ def collect_pictures(
         height, width = (int(side) for side in images.sizes[position])
         return {
             "size": picture_size(height, width)[::-1],
-            "picture": encode_picture(images.images[position], height, width),
+            "picture": encode_picture(images.content(position), height, width),
             "truth": trace_outline(images.original_mask(position)),
             "found": [_found(*place, row["image"]) for place in folders],
         }
