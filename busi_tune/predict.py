@@ -80,6 +80,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="new folder for the results"
     )
+    add_choices(parser)
+    return parser
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """Describe the flags that can be left out."""
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -112,7 +118,6 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="where to compute; auto takes a GPU that there is (default)",
     )
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:

@@ -145,12 +145,14 @@ def _default(name: str) -> object:
 def test_every_command_of_the_readme_parses(tmp_path: Path) -> None:
     text = "\n".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
     lines = re.findall(r"python -m busi_tune\.(\w+) ?([^`\n|]*)", text)
-    assert {name for name, _ in lines} == {"search", "kfold", "train", "report", "data"}
+    assert {name for name, _ in lines} == {
+        "search", "kfold", "train", "predict", "report", "data",
+    }  # fmt: skip
     best = tmp_path / "best.yaml"
     best.write_text("seed: 1\n")
     for name, rest in lines:
-        if name in ("report", "data"):
-            module = "busi_tune.data.__main__" if name == "data" else "busi_tune.report"
+        if name in ("predict", "report", "data"):
+            module = "busi_tune.data.__main__" if name == "data" else f"busi_tune.{name}"
             importlib.import_module(module).build_parser().parse_args(shlex.split(rest))
             continue
         command = importlib.import_module(f"busi_tune.{name}").COMMAND

@@ -149,7 +149,8 @@ def run_networks(
         names, greys, squares = zip(*batch, strict=True)
         probabilities = networks.predict(np.stack(squares), use_flips)
         for index, (name, grey) in enumerate(zip(names, greys, strict=True)):
-            box = find_box(*grey.shape, config.data.image_size, config.data.resize)
+            height, width = grey.shape
+            box = find_box(height, width, config.data.image_size, config.data.resize)
             of_image = probabilities[:, index]
             levels = original_levels(of_image.mean(dim=0), box, grey.shape)
             members = [original_levels(own, box, grey.shape) >= level for own in of_image]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.parallel import map_threads
+from busi_tune.data.parallel import Progress, map_threads
 from busi_tune.evaluation.counts import compute_metrics
 from busi_tune.evaluation.levels import threshold_level
 from busi_tune.results.read import KfoldRun
@@ -103,30 +103,36 @@ def open_library(run: KfoldRun, images: ImageSet) -> Library | None:
     rows = tests[["fold", "group", "has_lesion"]].first()[tests.size() == len(models)].reset_index()
     folder = run.folder / run_directory.PREDICTIONS
     missing = [m for m in models for n in rows["image"] if not (folder / m / f"{n}.png").exists()]
-    if missing or len(thresholds) > 1 or rows["fold"].nunique() < 2:
-        reason = f"{folder / missing[0]} lacks maps" if missing else "models differ in threshold"
-        logger.warning("no ensemble: %s", reason)
+    reasons = {
+        f"{folder / missing[0] if missing else ''} lacks maps": bool(missing),
+        "the models differ in training.threshold": len(thresholds) > 1,
+        "fewer than two folds have been tested by every model": rows["fold"].nunique() < 2,
+    }
+    if any(reasons.values()):
+        logger.warning("no ensemble: %s", next(why for why, holds in reasons.items() if holds))
         return None
     return Library(models, folder, rows, images, threshold_level(thresholds.pop()))
 
 
-def sample_maps(library: Library) -> Samples:
-    """Read every map once, thinned out."""
+def sample_maps(library: Library, progress: Progress | None = None) -> Samples:
+    """Read every map once, thinned out; `progress` is called after each image."""
 
     def read(name: str) -> tuple[list[Levels], npt.NDArray[np.bool_]]:
         thin = (slice(None, None, STEP), slice(None, None, STEP))
         maps = [library.read(name, model)[thin].ravel() for model in library.models]
         return maps, library.truth(name)[thin].ravel()
 
-    found = list(map_threads(read, library.tests["image"].tolist()))
+    found = list(map_threads(read, library.tests["image"].tolist(), progress))
     maps = np.stack([np.concatenate(own) for own in zip(*(maps for maps, _ in found), strict=True)])
     starts = np.cumsum([0, *(truth.size for _, truth in found)], dtype=np.int64)[:-1]
     return Samples(maps, np.concatenate([truth for _, truth in found]), starts, library.level)
 
 
-def choose_weights(library: Library) -> dict[int, tuple[Weights, Weights]]:
+def choose_weights(
+    library: Library, progress: Progress | None = None
+) -> dict[int, tuple[Weights, Weights]]:
     """Choose, for every fold on the others, the weights of the ensemble and the best model."""
-    samples, number = sample_maps(library), len(library.models)
+    samples, number = sample_maps(library, progress), len(library.models)
     folds = library.tests["fold"].to_numpy()
     choices = {}
     for fold in sorted(set(folds.tolist())):
@@ -139,7 +145,11 @@ def choose_weights(library: Library) -> dict[int, tuple[Weights, Weights]]:
     return choices
 
 
-def judge_choices(library: Library, choices: dict[int, tuple[Weights, Weights]]) -> pd.DataFrame:
+def judge_choices(
+    library: Library,
+    choices: dict[int, tuple[Weights, Weights]],
+    progress: Progress | None = None,
+) -> pd.DataFrame:
     """Score every image by what was chosen without it: columns ensemble, single, difference."""
     rows = list(library.tests.itertuples(index=False))
 
@@ -147,6 +157,6 @@ def judge_choices(library: Library, choices: dict[int, tuple[Weights, Weights]])
         ensemble, single = choices[row.fold]
         return library.judge(row.image, ensemble), library.judge(row.image, single)
 
-    scores = np.array(list(map_threads(judge, rows)))
+    scores = np.array(list(map_threads(judge, rows, progress)))
     table = library.tests.assign(ensemble=scores[:, 0], single=scores[:, 1])
     return table.assign(difference=table["ensemble"] - table["single"])

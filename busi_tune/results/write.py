@@ -153,11 +153,13 @@ def _write_kfold_figures(
 
 def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split") -> None:
     from busi_tune.results.figures import augmented, galleries, overlays
+    from busi_tune.results.pages import ensemble
     from busi_tune.results.read import KfoldRun
 
     if isinstance(run, KfoldRun) and not run.images.empty:
         overlays.write_overlays(run, images)
         galleries.write_galleries(run, images)
+        ensemble.write_ensemble(run, images)
     augmented.write_augmented(run, images, split)
 
 

@@ -1,12 +1,14 @@
 """A greedy ensemble of the run's models against its best single one, judged on outer folds."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.phases import Phases
 from busi_tune.results.averages import (
     STEP,
     Library,
@@ -35,8 +37,9 @@ def write_ensemble(run: KfoldRun, images: ImageSet) -> None:
     library = open_library(run, images)
     if library is None:
         return
-    choices = choose_weights(library)
-    judged = judge_choices(library, choices)
+    with Phases() as phases:
+        choices = choose_weights(library, partial(phases, "ensemble, reading"))
+        judged = judge_choices(library, choices, partial(phases, "ensemble, judging"))
     table = ensemble_table(judged, run.test_over_train())
     folder = run.folder / run_directory.TABLES
     write_csv(folder / "ensemble.csv", table)

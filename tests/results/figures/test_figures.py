@@ -24,7 +24,9 @@ KFOLD_SHEETS = {
     "overlays-unet", "overlays-report_cnn", "sheet-unet", "sheet-report_cnn", "gallery-unet",
     "gallery-report_cnn", "disagreements",
 }  # fmt: skip
-KFOLD_PAGES = {"folds", "models", "pairs", "subgroups", "report_protocol", "conventions"}
+KFOLD_PAGES = {
+    "folds", "models", "pairs", "subgroups", "report_protocol", "conventions", "ensemble",
+}  # fmt: skip
 SEARCH_VECTOR = {"history", "leaders", "curves-best"}
 
 
@@ -43,7 +45,7 @@ def test_kfold_run_gets_all_its_tables_and_figures(kfold_run: Path, images: Imag
     assert names(kfold_run, "png") == KFOLD_VECTOR | KFOLD_SHEETS | {"augmented"}
     tables = {path.name for path in (kfold_run / "tables").iterdir()}
     pages = {f"{name}.{ending}" for name in KFOLD_PAGES for ending in ("csv", "md", "tex")}
-    assert tables == pages | {"methods.md", "methods.tex"}
+    assert tables == pages | {"methods.md", "methods.tex", "ensemble_images.csv"}
 
 
 def test_search_run_gets_all_its_tables_and_figures_and_the_same_again(

@@ -1,6 +1,7 @@
 """The ensemble of a run against its best single model."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,16 +146,21 @@ def test_without_maps_or_a_common_threshold_it_is_left_out(
     run: KfoldRun, images: ImageSet, caplog: pytest.LogCaptureFixture
 ) -> None:
     models = {"unet": {}, "report_cnn": {"training.threshold": 0.3}}
-    other = KfoldRun(
-        run.folder, override(run.config, {"kfold.models": models}), run.folds, run.epochs,
-        run.images,
-    )  # fmt: skip
+    other = replace(run, config=override(run.config, {"kfold.models": models}))
     write_ensemble(other, images)
-    assert "models differ in threshold" in caplog.text
+    assert "the models differ in training.threshold" in caplog.text
     shutil.rmtree(run.folder / "predictions" / "report_cnn")
     write_ensemble(run, images)
     assert "lacks maps" in caplog.text
     assert not (run.folder / "tables" / "ensemble.md").exists()
+
+
+def test_an_ensemble_needs_two_folds_of_every_model(
+    run: KfoldRun, images: ImageSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = (run.images["model"] == "unet") & (run.images["fold"] > 0)
+    assert open_library(replace(run, images=run.images[~late]), images) is None
+    assert "fewer than two folds" in caplog.text
 
 
 def test_a_single_model_has_no_ensemble(tmp_path: Path, images: ImageSet) -> None:
