@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from busi_tune.config import Config
 from busi_tune.data.augment import augment
-from busi_tune.data.augment_draws import draw_parameters
+from busi_tune.data.augment.draws import draw_parameters
 from busi_tune.data.batches import DeviceImages, epoch_order, split_batches
 from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.evaluation.counts import METRICS, compute_metrics, count_pixels

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from busi_tune import run_directory
 from busi_tune.data.augment import augment
-from busi_tune.data.augment_draws import draw_parameters
+from busi_tune.data.augment.draws import draw_parameters
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_strength import apply_strength
+from busi_tune.data.augment.strength import apply_strength
 
 
 def list_changes(setting: Callable[[str], Any]) -> list[str]:

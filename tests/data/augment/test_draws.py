@@ -6,8 +6,8 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_draws import COLUMNS, control_points, draw_parameters
-from tests.data.augmentation import EVERYTHING, NEW, column
+from busi_tune.data.augment.draws import COLUMNS, control_points, draw_parameters
+from tests.data.augment.examples import EVERYTHING, NEW, column
 
 CROP = ("left", "top", "width", "height")
 FIRST_VERSION = [

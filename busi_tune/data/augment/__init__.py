@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_grey import add_speckle, blur, change_gamma, cut_out, jitter
-from busi_tune.data.augment_space import resample
-from busi_tune.data.augment_strength import apply_strength
+from busi_tune.data.augment.grey import add_speckle, blur, change_gamma, cut_out, jitter
+from busi_tune.data.augment.space import resample
+from busi_tune.data.augment.strength import apply_strength
 
 
 def augment(

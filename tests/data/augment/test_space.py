@@ -5,9 +5,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as oracle
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_draws import POINTS, draw_parameters
-from busi_tune.data.augment_space import resample
-from tests.data.augmentation import NOTHING, SIZE, column, make_batch, parameters
+from busi_tune.data.augment.draws import POINTS, draw_parameters
+from busi_tune.data.augment.space import resample
+from tests.data.augment.examples import NOTHING, SIZE, column, make_batch, parameters
 
 ROTATED, ZOOMED, DEFORMED = (
     AugmentConfig(rotation=180), AugmentConfig(scale=1), AugmentConfig(elastic=0.5),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_strength import apply_strength
+from busi_tune.data.augment.strength import apply_strength
 from busi_tune.data.seeds import derive_seed
 
 COLUMNS = (

@@ -4,9 +4,9 @@ from scipy.stats import kstest, norm
 from torch import Tensor
 from torchvision.transforms import functional as oracle
 
-from busi_tune.data.augment_draws import COLUMNS
-from busi_tune.data.augment_grey import add_speckle, blur, change_gamma, cut_out, jitter
-from tests.data.augmentation import SIZE, make_batch, parameters
+from busi_tune.data.augment.draws import COLUMNS
+from busi_tune.data.augment.grey import add_speckle, blur, change_gamma, cut_out, jitter
+from tests.data.augment.examples import SIZE, make_batch, parameters
 
 
 def rows_of(name: str, values: list[float], **columns: float) -> Tensor:

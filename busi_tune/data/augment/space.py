@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_draws import CELLS, POINTS, control_points, pick
+from busi_tune.data.augment.draws import CELLS, POINTS, control_points, pick
 
 
 def resample(

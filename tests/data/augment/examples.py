@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from busi_tune.config import AugmentConfig
-from busi_tune.data.augment_draws import COLUMNS
+from busi_tune.data.augment.draws import COLUMNS
 
 SIZE = 32
 IDENTITY = {

@@ -5,8 +5,8 @@ import torch
 
 from busi_tune.config import AugmentConfig
 from busi_tune.data.augment import augment
-from busi_tune.data.augment_draws import draw_parameters, pick
-from tests.data.augmentation import EVERYTHING, NEW, NOTHING, make_batch
+from busi_tune.data.augment.draws import draw_parameters, pick
+from tests.data.augment.examples import EVERYTHING, NEW, NOTHING, make_batch
 
 
 @pytest.mark.parametrize("size", [24, 56, 100])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from busi_tune.data.augment_draws import pick
+from busi_tune.data.augment.draws import pick
 
 _WORD = 0xFFFFFFFF
 
