@@ -27,7 +27,7 @@ KFOLD_SHEETS = {
 KFOLD_PAGES = {
     "folds", "models", "pairs", "subgroups", "report_protocol", "conventions", "ensemble",
 }  # fmt: skip
-SEARCH_VECTOR = {"history", "leaders", "curves-best"}
+SEARCH_VECTOR = {"history", "leaders", "curves-best", "budget", "slices", "parallel"}
 
 
 def names(folder: Path, ending: str) -> set[str]:
@@ -100,7 +100,7 @@ def test_search_without_a_complete_trial_is_no_error(search_run: Path, images: I
     failed.to_csv(search_run / run_directory.TRIALS, index=False)
     (search_run / run_directory.EPOCHS).write_text("\n")
     write_results(search_run, images)
-    assert names(search_run, "svg") == {"history"}
+    assert names(search_run, "svg") == {"history", "budget"}
     assert console_rows(search_run) == []
 
 
