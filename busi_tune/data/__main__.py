@@ -229,7 +229,7 @@ def find_or_load_pairs(samples: "Sequence[Sample]") -> "list[Pair]":
     from busi_tune.data.phases import Phases
 
     data_hash = join_hashes(hash_samples(samples).values())
-    with Phases() as progress:
+    with Phases(shortest=0) as progress:
         return load_pairs(samples, data_hash, cache_folder(DataConfig()), progress)
 
 

@@ -8,15 +8,20 @@ from typing import Self
 
 SECONDS_BETWEEN_LINES = 30.0
 """Off a terminal."""
-_WORTH_A_LINE = 1.0  # seconds of a phase
 
 
 class Phases:
     """Takes the calls of a `PhaseProgress` and shows them on the standard error stream."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Show nothing yet; `clock` gives seconds."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic, shortest: float = 1.0) -> None:
+        """Show nothing yet.
+
+        Args:
+            clock: gives seconds.
+            shortest: seconds below which the end of a phase is not worth a line.
+        """
         self._clock = clock
+        self._shortest = shortest
         self._terminal = sys.stderr.isatty()
 
     def __enter__(self) -> Self:
@@ -30,7 +35,7 @@ class Phases:
         spent = now - self._began
         if done == total:
             line = f"{phase}: {total} in {spent:.0f} s"
-            if self._open or spent >= _WORTH_A_LINE:
+            if self._open or spent >= self._shortest:
                 print(f"\r{line:<50}" if self._open else line, file=sys.stderr)
             self._began = self._shown = now
             self._open = False

@@ -59,7 +59,7 @@ def forecast(part: Part, measured: Sequence[Cost], at_a_time: int) -> Forecast:
     search = measured[0].config.search
     whole = mean * search.inner_folds
     budget = read_duration(search.budget) or math.inf
-    sizes = [CheckpointBytes(each.last_bytes, each.best_bytes) for each in measured]
+    sizes = [each.checkpoints for each in measured]
     return Forecast(
         min(_wall_clock(part.num_trials, trials, at_a_time), budget),
         math.ceil(part.num_trainings / at_a_time) * mean,

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.jobs.common import images_at
+from busi_tune.training.disk import CheckpointBytes, checkpoint_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +30,7 @@ class Cost:
     """Of training and validation; an evaluated image costs a third of a trained one."""
     memory: int | None
     """Bytes at the peak of a step, network, optimiser and batch; None where it is not measured."""
-    last_bytes: int
-    """Of the checkpoint from which a training under way goes on."""
-    best_bytes: int
-    """Of the checkpoint that a training leaves."""
+    checkpoints: CheckpointBytes
 
     @property
     def seconds(self) -> float:
@@ -53,7 +51,7 @@ def measure(config: Config, images: ImageSet, split: Split) -> Cost:
     import torch
 
     from busi_tune.data.batches import DeviceImages
-    from busi_tune.models import num_parameters
+    from busi_tune.models import model_size, num_parameters
     from busi_tune.training.epoch import train_epoch
     from busi_tune.training.learner import build_learner
     from busi_tune.training.ranks import choose_device
@@ -74,8 +72,7 @@ def measure(config: Config, images: ImageSet, split: Split) -> Cost:
         num_parameters(learner.model),
         seconds * (len(split.train) + len(split.validation) / 3),
         read_memory(),
-        _tensor_bytes(learner.state_dict()),
-        _tensor_bytes(learner.evaluated.state_dict()),
+        checkpoint_bytes(*model_size(config.model), config),
     )
 
 
@@ -112,13 +109,3 @@ def _return_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _tensor_bytes(state: Any) -> int:
-    import torch
-
-    if isinstance(state, torch.Tensor):
-        return state.nbytes
-    if isinstance(state, dict):
-        return sum(map(_tensor_bytes, state.values()))
-    return sum(map(_tensor_bytes, state)) if isinstance(state, list | tuple) else 0

@@ -15,6 +15,7 @@ from busi_tune.jobs.forecast import Part, expected_share, forecast, plan_search,
 from busi_tune.jobs.measure import Cost, watch_memory
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
+from busi_tune.training.disk import CheckpointBytes
 
 SPACE = {
     "model.architecture": ["unet", "report_cnn"],
@@ -28,7 +29,7 @@ def make_cost(epochs: int = 27, **search: Any) -> Cost:
     """A network whose epoch takes two seconds and whose checkpoints take 300 and 100 bytes."""
     config = override(Config(), {f"search.{name}": value for name, value in search.items()})
     config.training.epochs = epochs
-    return Cost(config, 1000, 2.0, None, 300, 100)
+    return Cost(config, 1000, 2.0, None, CheckpointBytes(last=300, best=100))
 
 
 @pytest.mark.parametrize(
