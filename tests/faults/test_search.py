@@ -1,0 +1,60 @@
+"""SIGKILL of a worker and of the driver, in the middle of a search."""
+
+import random
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+
+from tests.faults.runs import content, epochs_seen, finished, results, without_clock
+from tests.processes import TINY, kill, kill_a_worker, start, wait_until
+
+pytestmark = pytest.mark.ray
+
+SECONDS_AFTER_A_KILL = 90
+
+
+def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    """A worker is killed, and its driver twice. One slot, so that every decision is determined."""
+    settings = [*TINY, "--training.epochs=3", "--search.num_trials=6", "--search.min_epochs=2"]
+    settings += ["--search.refit=1", "--search.refit_seeds=1", "--resources.max_concurrent=1"]
+    run_dir, whole, log = tmp_path / "run", tmp_path / "whole", tmp_path / "log"
+    unbroken = start("search", [*settings, f"--run_dir={whole}"], tmp_path / "log of the unbroken")
+    driver = start("search", [*settings, f"--run_dir={run_dir}"], log)
+    wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
+    kill_a_worker(driver)
+    orphans, before = list[psutil.Process](), dict[str, float]()
+    for at_least in (1, 4):
+        moment = random.uniform(0, 1)
+        wait_until(lambda n=at_least: finished(run_dir) >= n, f"result {at_least}")
+        time.sleep(moment)
+        killed = kill(driver)
+        orphans = orphans or killed
+        with log.open("a") as file:
+            file.write(f"killed {moment:.3f} s after result {at_least}\n")
+        assert results(run_dir).items() >= before.items(), "a finished training was run again"
+        before = results(run_dir)
+        driver = start("search", [f"--resume={run_dir}"], log)
+    assert driver.wait() == 0, log.read_text()
+    assert results(run_dir).items() >= before.items(), "a finished training was run again"
+
+    assert pd.read_csv(run_dir / "trials.csv")["trial"].tolist() == list(range(6))
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir}/study.db")
+    assert not study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+    for trial in study.trials:
+        assert sorted(trial.intermediate_values) == list(range(1, trial.user_attrs["epochs"] + 1))
+    assert unbroken.wait() == 0, (tmp_path / "log of the unbroken").read_text()
+    for name in ("trials.csv", "refits.csv", "epochs.csv", "images.csv"):
+        broken_off, at_once = without_clock(run_dir / name), without_clock(whole / name)
+        pd.testing.assert_frame_equal(broken_off, at_once, check_exact=True)
+
+    everything, log = content(run_dir), tmp_path / "log of a finished run"
+    assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+    assert content(run_dir) == everything, "resuming a finished run changed it"
+    assert "Ray" not in log.read_text(), "a finished run started Ray"
+
+    _, alive = psutil.wait_procs(orphans, timeout=SECONDS_AFTER_A_KILL)
+    assert not alive, "processes outlive a killed driver"
