@@ -28,6 +28,7 @@ from busi_tune.results.figures.style import (
     save_figure,
     set_title,
 )
+from busi_tune.results.pages.search_tables import equals_choice
 from busi_tune.results.pages.tables import format_value
 from busi_tune.results.read import SearchRun
 from busi_tune.search_space import Dimension, compile_space
@@ -145,17 +146,18 @@ def compute_importances(run: SearchRun, dimensions: Sequence[Dimension]) -> dict
     if len(complete) < MIN_TRIALS or not shared or complete["value"].nunique() < 2:
         return {}
     distributions = {d.name: _distribution(d) for d in shared}
+    values = {d.name: _values(complete[d.name], d) for d in shared}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     study.add_trials(
         [
             create_trial(
                 state=TrialState.COMPLETE,
-                value=float(trial["value"]),
-                params={d.name: _value(d, trial[d.name]) for d in shared},
+                value=float(complete["value"][trial]),
+                params={d.name: values[d.name][trial] for d in shared},
                 distributions=distributions,
             )
-            for _, trial in complete.iterrows()
+            for trial in complete.index
         ]
     )
     return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
@@ -183,32 +185,26 @@ def _positions(trials: pd.DataFrame, dimension: Dimension) -> "pd.Series[float]"
     """Place the trials between the ends of a setting, from 0 to 1; a gap where it was not used."""
     column = trials[dimension.name]
     if dimension.choices:
-        texts = [str(choice) for choice in dimension.choices]
-        places = {text: place / max(1, len(texts) - 1) for place, text in enumerate(texts)}
-        placed = column.map(lambda value: places.get(str(_value(dimension, value)), math.nan))
-        return placed.astype(float)
+        placed = pd.Series(math.nan, column.index)
+        for place, choice in enumerate(dimension.choices):
+            placed[equals_choice(column, choice)] = place / max(1, len(dimension.choices) - 1)
+        return placed
     low, high, values = dimension.low, dimension.high, column.astype(float)
     if dimension.log:
         low, high, values = math.log(low), math.log(high), values.map(math.log)
     return (values - low) / ((high - low) or 1.0)
 
 
-def _value(dimension: Dimension, value: Any) -> Any:
-    """Return a value of trials.csv, where a gap makes 8 to 8.0, as the space has it."""
-    if not dimension.choices:
-        return int(value) if isinstance(dimension.low, int) else float(value)
-    if pd.isna(value):
-        return None
-    for choice in dimension.choices:
-        if str(choice) == str(value):
-            return choice
-        if isinstance(choice, int | float) and not isinstance(choice, bool):
-            try:
-                if float(value) == float(choice):
-                    return choice
-            except ValueError:
-                continue
-    return None
+def _values(column: "pd.Series[Any]", dimension: Dimension) -> dict[Any, Any]:
+    """Return the values of a column of trials.csv as the space has them, by its index."""
+    if dimension.choices:
+        return {
+            trial: choice
+            for choice in dimension.choices
+            for trial in column.index[equals_choice(column, choice)]
+        }
+    kind = int if isinstance(dimension.low, int) else float
+    return {trial: kind(value) for trial, value in column.items()}
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

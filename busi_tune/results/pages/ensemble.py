@@ -18,13 +18,12 @@ from busi_tune.results.averages import (
 )
 from busi_tune.results.marks import CHOSEN, chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import describe_grouping, describe_protocol
+from busi_tune.results.pages.pairs import TITLES
 from busi_tune.results.pages.tables import Table, format_interval, format_p, write_csv, write_page
 from busi_tune.results.read import KfoldRun
 from busi_tune.statistics.ensemble import NUM_ROUNDS, Weights
 from busi_tune.statistics.intervals import summarise
 from busi_tune.statistics.paired import corrected_t, is_superior
-
-TITLES = {"tumour": "Tumour images", "all": "All images"}
 
 
 def write_ensemble(run: KfoldRun, images: ImageSet) -> None:

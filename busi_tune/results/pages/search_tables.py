@@ -84,7 +84,7 @@ def choices_table(run: SearchRun) -> pd.DataFrame:
         if not dimension.choices or dimension.is_constant:
             continue
         for choice in dimension.choices:
-            tried = run.trials[_equals(run.trials[dimension.name], choice)]
+            tried = run.trials[equals_choice(run.trials[dimension.name], choice)]
             values = tried.loc[tried["state"] == "COMPLETE", "value"]
             best, best_seen = (
                 each.max() if run.maximises else each.min() for each in (values, tried["best"])
@@ -112,7 +112,7 @@ def _count_states(run: SearchRun) -> str:
     return f"{len(run.trials)} trials: {counts}"
 
 
-def _equals(column: "pd.Series[Any]", choice: object) -> "pd.Series[bool]":
+def equals_choice(column: "pd.Series[Any]", choice: object) -> "pd.Series[bool]":
     """Compare a column as read from CSV, where a gap makes 8 to 8.0, with a value of the space."""
     if isinstance(choice, int | float) and not isinstance(choice, bool):
         return pd.Series(np.isclose(pd.to_numeric(column, errors="coerce"), choice), column.index)
