@@ -94,6 +94,18 @@ class _NoMemoryBackwards(torch.autograd.Function):
         return gradients, None
 
 
+def best_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Read the weights that a training kept."""
+    weights: dict[str, torch.Tensor] = load_checkpoint(folder / "best.ckpt", CPU)["model"]
+    return weights
+
+
+def assert_same_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Compare weights bit by bit, names and their order included."""
+    assert list(first) == list(second)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 NETWORKS = {"plain": build_plain, "noisy": build_noisy}
 """For models.ARCHITECTURES while a test runs."""
 

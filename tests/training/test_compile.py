@@ -11,12 +11,12 @@ from torch import nn
 
 from busi_tune.models import ARCHITECTURES
 from busi_tune.training import learner
-from busi_tune.training.checkpoint import load_checkpoint
 from busi_tune.training.loop import fit
 from tests.training.small_training import (
-    CPU,
     SPLIT,
     Recorder,
+    assert_same_weights,
+    best_weights,
     make_config,
     make_images,
     without_clock,
@@ -25,17 +25,6 @@ from tests.training.small_training import (
 pytestmark = pytest.mark.usefixtures("networks", "one_thread")
 
 CONFIG = make_config(training__compile=True, training__epochs=2)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = load_checkpoint(folder / "best.ckpt", CPU)["model"]
-    return state
-
-
-def assert_same_weights(first: Path, second: Path) -> None:
-    one, other = weights(first), weights(second)
-    assert list(one) == list(other)
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture
@@ -76,7 +65,7 @@ def test_a_compiled_training_has_the_same_result_and_plain_checkpoints(
     monkeypatch.setattr(learner, "BACKEND", keep)
     result = fit(CONFIG, make_images(), SPLIT, tmp_path)
     assert result.compiled and graphs
-    assert_same_weights(plain, tmp_path)
+    assert_same_weights(best_weights(plain), best_weights(tmp_path))
 
 
 @pytest.mark.parametrize("in_its_code", [False, True])
@@ -95,7 +84,7 @@ def test_where_compiling_fails_the_network_runs_as_it_is_and_says_so(
     assert said.startswith("training.compile: the network runs as it is") and "\n" not in said
     assert "no C++ compiler found" in said
     assert not result.compiled and broken.calls == 1
-    assert_same_weights(plain, tmp_path)
+    assert_same_weights(best_weights(plain), best_weights(tmp_path))
 
 
 def test_a_resumed_training_does_not_try_again(
@@ -109,7 +98,7 @@ def test_a_resumed_training_does_not_try_again(
     monkeypatch.setattr(learner, "BACKEND", "eager")
     resumed = fit(CONFIG, make_images(), SPLIT, folder)
     assert without_clock(vars(resumed)) == without_clock(vars(whole))
-    assert_same_weights(tmp_path / "whole", folder)
+    assert_same_weights(best_weights(tmp_path / "whole"), best_weights(folder))
 
 
 def test_an_error_of_the_network_itself_is_raised_as_it_is(

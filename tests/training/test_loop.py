@@ -22,6 +22,8 @@ from tests.training.small_training import (
     CPU,
     SPLIT,
     Recorder,
+    assert_same_weights,
+    best_weights,
     make_config,
     make_images,
     without_clock,
@@ -33,16 +35,6 @@ METRICS = ["loss", "dice", "iou", "pixel_f1", "precision", "recall", "specificit
 EPOCHS_COLUMNS = ["epoch", "lr", "seconds", "images_per_second"]
 EPOCHS_COLUMNS += [f"{part}_{metric}" for part in ("train", "val") for metric in METRICS]
 EPOCHS_COLUMNS += ["val_dice_tumour"]
-
-
-def best_weights(folder: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = load_checkpoint(folder / "best.ckpt", CPU)["model"]
-    return weights
-
-
-def assert_same_weights(first: dict[str, Any], second: dict[str, Any]) -> None:
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_finished_training_leaves_its_files_and_no_others(tmp_path: Path) -> None:

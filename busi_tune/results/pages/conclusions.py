@@ -7,7 +7,7 @@ import pandas as pd
 
 from busi_tune.results.cost import Budget
 from busi_tune.results.marks import CHOSEN
-from busi_tune.results.pages.tables import format_estimate, format_interval, format_p
+from busi_tune.results.pages.tables import format_estimate, format_interval, state_p
 from busi_tune.statistics.paired import ALPHA
 
 Row = Mapping[str, Any]
@@ -87,11 +87,9 @@ def _claim(row: Row) -> str:
 
 
 def _test(row: Row) -> str:
-    p = format_p(row["corrected_t_holm"])
-    written = f"p {p}" if p.startswith("<") else f"p = {p}"
     return (
         f"{row['num_images']} images; corrected t test over {row['num_trainings']} trainings, "
-        f"{written} after Holm"
+        f"{state_p(row['corrected_t_holm'])} after Holm"
     )
 
 

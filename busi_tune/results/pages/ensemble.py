@@ -19,7 +19,14 @@ from busi_tune.results.averages import (
 from busi_tune.results.marks import CHOSEN, chosen_models, mark_model
 from busi_tune.results.pages.kfold_tables import describe_grouping, describe_protocol
 from busi_tune.results.pages.pairs import TITLES
-from busi_tune.results.pages.tables import Table, format_interval, format_p, write_csv, write_page
+from busi_tune.results.pages.tables import (
+    Table,
+    format_interval,
+    format_p,
+    state_p,
+    write_csv,
+    write_page,
+)
 from busi_tune.results.read import KfoldRun
 from busi_tune.statistics.ensemble import NUM_ROUNDS, Weights
 from busi_tune.statistics.intervals import summarise
@@ -97,10 +104,9 @@ def conclude(row: Mapping[Any, Any], marked: Sequence[str]) -> str:
     """
     images = TITLES[row["images"]]
     size = format_interval(row["difference"], row["low"], row["high"])
-    p = format_p(row["corrected_t_p"])
     test = (
         f"{row['num_images']} images; corrected t test over {row['num_folds']} folds, "
-        f"p {p if p.startswith('<') else f'= {p}'}"
+        f"{state_p(row['corrected_t_p'])}"
     )
     if marked:
         return (

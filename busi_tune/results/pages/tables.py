@@ -113,6 +113,12 @@ def format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else format_score(p)
 
 
+def state_p(p: float) -> str:
+    """Write a p value into a sentence, `p = 0.012` or `p < 0.001`."""
+    written = format_p(p)
+    return f"p {written}" if written.startswith("<") else f"p = {written}"
+
+
 def format_summary(mean: float, sd: float, low: float, high: float, *, decimals: int = 3) -> str:
     """Format mean, standard deviation and interval, `0.812 ± 0.153 [0.795, 0.829]`."""
     interval = format_interval(mean, low, high, decimals=decimals)
