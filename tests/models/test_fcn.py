@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 from torchvision.models import resnet50
 from torchvision.models.segmentation import fcn_resnet50
+from torchvision.models.segmentation.fcn import FCNHead
 
 from busi_tune.config import ModelConfig
 from busi_tune.models import build_model, check_model
@@ -48,13 +50,24 @@ def test_imagenet_weights_are_those_of_the_encoder_of_that_name(
     assert torch.equal(network.encoder["layer4"][2].conv3.weight, trained.layer4[2].conv3.weight)
 
 
-@pytest.mark.parametrize("encoder", ["resnet34", "tu-tf_efficientnet_lite0"])
-def test_other_encoders_are_refused_with_its_own(encoder: str) -> None:
-    message = f"fcn goes with model.encoder resnet50 and resnet101 only, got {encoder}"
+def test_other_encoders_are_dilated_to_an_eighth_and_end_in_torchvisions_head() -> None:
+    network = FCN("tu-tf_efficientnet_lite0", encoder_weights=None, in_channels=1).eval()
+    assert isinstance(network.classifier, FCNHead)
+    images = torch.rand(1, 1, 64, 48)
+    with torch.no_grad():
+        last = network.encoder(images)[-1]
+        assert last.shape[2:] == (8, 6)
+        coarse = network.classifier(last)
+        whole = functional.interpolate(coarse, size=(64, 48), mode="bilinear")
+        torch.testing.assert_close(network(images), whole, rtol=0, atol=0)
+
+
+def test_an_encoder_that_cannot_be_dilated_is_refused_with_decoders_that_take_it() -> None:
+    message = r"fcn does not take model.encoder vgg11 .*; it goes with smp_unet, unetplusplus"
     with pytest.raises(ValueError, match=message):
-        check_model(ModelConfig("fcn", encoder), 64)
+        check_model(ModelConfig("fcn", "vgg11"), 64)
 
 
-@pytest.mark.parametrize("encoder", ["resnet50", "resnet101"])
-def test_its_own_encoders_are_taken_at_any_size(encoder: str) -> None:
+@pytest.mark.parametrize("encoder", ["resnet50", "resnet101", "tu-tf_efficientnet_lite0"])
+def test_encoders_are_taken_at_any_size(encoder: str) -> None:
     check_model(ModelConfig("fcn", encoder), 100)
