@@ -167,17 +167,19 @@ def run_on_cluster(
     images: ImageSet | Mapping[int, ImageSet],
     splits: Mapping[str, Split],
     config: Config,
+    run: str,
     earlier: Sequence[Training] = (),
     seconds_left: float | None = None,
     trackers: Sequence[Observer] = (),
 ) -> None:
-    """Run a plan's open trainings with their progress on the terminal.
+    """Run a plan's open trainings with their progress on the terminal and in Ray's metrics.
 
     Args:
         plan: what to train.
         images: the images of all trainings, or a set for each of their sizes.
         splits: the splits by name.
         config: of the run.
+        run: its name for people, in metrics and in Ray's dashboard.
         earlier: trainings of the run, of which those that an earlier start has ended are counted.
         seconds_left: of the run's budget; None where it has none.
         trackers: who follows the trainings beside the terminal.
@@ -185,6 +187,7 @@ def run_on_cluster(
     Raises:
         ClusterError: the cluster cannot run them, or was lost.
     """
+    from busi_tune.orchestration.metrics import Metrics
     from busi_tune.orchestration.progress import Progress
     from busi_tune.orchestration.tuning import run_plan
 
@@ -192,7 +195,7 @@ def run_on_cluster(
     if config.training.device == "cuda" and resources.gpus_per_worker is None:
         resources = replace(resources, gpus_per_worker=1.0)
     with Progress(config, plan.num_open, earlier, seconds_left) as progress:
-        observers = Observers([progress, *trackers])
+        observers = Observers([progress, Metrics(config, run, earlier), *trackers])
         run_plan(plan, images, splits, resources, observers, shared=config.storage)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")

@@ -71,7 +71,7 @@ def run_kfold(options: Options) -> int:
         earlier = [t for each in searches for t in place_ended(each.study, each.place_trial)]
         splits |= {each.inner_name: each.inner_split for each in searches}
         check_code(run_dir, plan)
-        run_on_cluster(plan, sets, splits, config, earlier + placed())
+        run_on_cluster(plan, sets, splits, config, run_dir.name, earlier + placed())
         export()
         code = finish_run(placed(), images, run_dir)
         return SOME_FAILED if report_failures(searches) else code

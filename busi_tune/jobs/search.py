@@ -72,7 +72,9 @@ def run_search(options: Options) -> int:
         search = Search(study, config, space, known, splits, images, run_dir)
         plan, left = search.plan()
         check_code(run_dir, plan)
-        run_on_cluster(plan, sets, search.development, config, search.ended(), left, trackers)
+        run_on_cluster(
+            plan, sets, search.development, config, run_dir.name, search.ended(), left, trackers
+        )
         return search.close()
 
 

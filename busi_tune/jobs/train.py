@@ -54,7 +54,7 @@ def run_train(options: Options) -> int:
             name, identity, config, split_name, split, images, options.run_dir
         )
         if config.resources.num_workers > 1:
-            run_on_cluster(ListPlan([training]), images, splits, config)
+            run_on_cluster(ListPlan([training]), images, splits, config, options.run_dir.name)
         elif read_outcome(training.folder).failed:
             train_here(training, images, split)
         return finish_run([training], images, options.run_dir)

@@ -56,7 +56,7 @@ class Progress:
         self._began = clock()
         self._running: dict[str, _Row] = {}
         self._standings = Standings(config)
-        for training in filter(_has_ended, earlier):
+        for training in filter(has_ended, earlier):
             self._standings.add(training, read_outcome(training.folder), seconds=None)
         self._ended_before = self._standings.num_ended
         # The display asks from a thread of its own, in which the plan must not be touched.
@@ -150,7 +150,8 @@ class Progress:
         return [leaders, Text(f"best {value:.4f} ({name}) after {after}{when}  {line}")]
 
 
-def _has_ended(training: Training) -> bool:
+def has_ended(training: Training) -> bool:
+    """Whether the training has left its result or why it failed."""
     ends = (run_directory.RESULT, run_directory.FAILURE)
     return any((training.folder / name).exists() for name in ends)
 
