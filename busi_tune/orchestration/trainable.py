@@ -1,5 +1,6 @@
 """One training on the cluster: `fit` in a Tune actor, or as the ranks of Ray Train's workers."""
 
+import json
 import os
 import shutil
 import uuid
@@ -37,12 +38,15 @@ DISK_FULL = "disk_full"
 
 
 def to_message(training: Training) -> dict[str, Any]:
-    """Put a training into what Tune carries: small, and free of classes of this project."""
+    """Put a training into what Tune carries: small, and free of classes of this project.
+
+    Tune keeps several copies of it for every trial, so the settings are one string.
+    """
     return {
         "name": training.name,
         "folder": str(training.folder),
         "split": training.split,
-        "settings": asdict(training.config),
+        "settings": json.dumps(asdict(training.config)),
     }
 
 
@@ -150,7 +154,7 @@ def _run(
     What an exception stops would stop it again, so only the death of a process is retried. A full
     disk is no failure of the training: it is left as it is and the driver told.
     """
-    config = from_dict(message["settings"])
+    config = from_dict(json.loads(message["settings"]))
     fit = fit or _real_fit(config)
     folder = Path(message["folder"])
     # A single set is that of all trainings.

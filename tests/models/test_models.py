@@ -11,9 +11,7 @@ from busi_tune.models import ARCHITECTURES, build_model, num_parameters
 from busi_tune.models.encoder_decoder import DECODERS
 
 # The tiny ResNet has no stages that could be dilated.
-ENCODERS = dict.fromkeys(
-    ("pan", "deeplabv3", "deeplabv3plus", "fcn"), "tu-mobilenetv3_small_050"
-)
+ENCODERS = dict.fromkeys(("pan", "deeplabv3", "deeplabv3plus", "fcn"), "tu-mobilenetv3_small_050")
 SIZES = {"pan": 128, "fcn": 32}
 MADE_FOR_CONVOLUTIONS = ("unetplusplus", "linknet", "dpt", "fcn")
 
