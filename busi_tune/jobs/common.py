@@ -194,8 +194,11 @@ def run_on_cluster(
     resources = config.resources
     if config.training.device == "cuda" and resources.gpus_per_worker is None:
         resources = replace(resources, gpus_per_worker=1.0)
-    with Progress(config, plan.num_open, earlier, seconds_left) as progress:
-        observers = Observers([progress, Metrics(config, run, earlier), *trackers])
+    with (
+        Progress(config, plan.num_open, earlier, seconds_left) as progress,
+        Metrics(config, run, earlier) as metrics,
+    ):
+        observers = Observers([progress, metrics, *trackers])
         run_plan(plan, images, splits, resources, observers, shared=config.storage)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")

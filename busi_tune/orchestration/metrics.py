@@ -3,10 +3,13 @@
 Ray puts `ray_` before every name. `experiments/cluster/grafana.json` is a dashboard of them.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import ray
 from ray.util.metrics import Counter, Gauge
 
 from busi_tune.config import Config
@@ -34,6 +37,9 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+REPEAT_SECONDS = 5.0
+"""Ray drops a gauge that it was not told of twice its report interval, which is 10 s."""
+
 _Key = tuple[str, Path]
 
 
@@ -43,15 +49,25 @@ def _key(training: Training) -> _Key:
 
 
 class Metrics:
-    """An observer that tells Ray's metrics of trainings; they begin with the first start."""
+    """An observer that tells Ray's metrics of trainings, from the first start; a context manager.
 
-    def __init__(self, config: Config, run: str, earlier: Sequence[Training] = ()) -> None:
+    Within it gauges are told again and again, since epochs can be far apart.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run: str,
+        earlier: Sequence[Training] = (),
+        repeat_seconds: float = REPEAT_SECONDS,
+    ) -> None:
         """Begin to count.
 
         Args:
             config: of the run.
             run: its name, the value of the tag.
             earlier: trainings of the run; those that an earlier start has ended are counted.
+            repeat_seconds: after which gauges are told again.
         """
         self._run = run
         self._monitor = config.training.monitor
@@ -62,6 +78,27 @@ class Metrics:
         """Images per second of each running training, 0 before its first epoch."""
         self._epochs: dict[_Key, int] = {}
         self._metrics: dict[str, Any] = {}
+        self._gauges: list[tuple[str, dict[str, str], float]] = []
+        """What was told last: name, tags and value; for both threads, under the lock."""
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._repeat_seconds = repeat_seconds
+        self._repeating = threading.Thread(target=self._repeat, daemon=True)
+
+    def __enter__(self) -> "Metrics":
+        """Begin to repeat."""
+        self._repeating.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say no more."""
+        self._left.set()
+        self._repeating.join()
 
     def on_start(self, training: Training) -> None:
         """Count a training as running."""
@@ -87,14 +124,28 @@ class Metrics:
         self._tell()
 
     def _tell(self) -> None:
-        run = {RUN: self._run}
+        run, best = {RUN: self._run}, self._standings.best
         counts = {"running": len(self._rates)} | self._standings.counts
-        for state, number in counts.items():
-            self._metric("busi_tune_trainings").set(number, run | {STATE: state})
-        self._metric("busi_tune_images_per_second").set(sum(self._rates.values()), run)
-        if self._standings.best is not None:
-            tags = run | {MONITOR: self._monitor}
-            self._metric("busi_tune_best_value").set(self._standings.best[0], tags)
+        gauges: list[tuple[str, dict[str, str], float]] = [
+            ("busi_tune_trainings", run | {STATE: state}, number)
+            for state, number in counts.items()
+        ]
+        gauges.append(("busi_tune_images_per_second", run, sum(self._rates.values())))
+        if best is not None:
+            gauges.append(("busi_tune_best_value", run | {MONITOR: self._monitor}, best[0]))
+        with self._lock:
+            self._gauges = gauges
+        self._set_gauges()
+
+    def _repeat(self) -> None:
+        while not self._left.wait(self._repeat_seconds):
+            if ray.is_initialized():
+                self._set_gauges()
+
+    def _set_gauges(self) -> None:
+        with self._lock:
+            for name, tags, value in self._gauges:
+                self._metric(name).set(value, tags)
 
     def _metric(self, name: str) -> Any:
         """Give a metric, made when it is first used: Ray must have been joined before."""
