@@ -61,6 +61,8 @@ FAILURE = "failure.json"
 STOP = "stop"
 LOCK = "lock"
 RAY_TRAIN = "ray_train"
+STARTS = "starts.csv"
+"""In a training's folder: when, where and after which epoch each of its starts ran."""
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

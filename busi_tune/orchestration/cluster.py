@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import ray
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
+from busi_tune.orchestration.demand import Demand
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +29,23 @@ class Request:
     cpus_per_worker: float
     gpus_per_worker: float
     max_concurrent: int
+    """Trainings that fit at a time when the run starts."""
     num_nodes: int
     wait_seconds: float
     """How long the workers of a training may take to find their place."""
+    most: int = 0
+    """Trainings at a time that the user allows; 0: as many as fit."""
+    joined: bool = False
+    """Whether the cluster was there before the run."""
+
+    def count_fitting(self, nodes: list[dict[str, float]]) -> int:
+        """Return how many trainings fit on nodes with these resources."""
+        cpus, gpus = self.cpus_per_worker, self.gpus_per_worker
+        return sum(workers_on(node, cpus, gpus) for node in nodes) // self.num_workers
+
+    def limit(self, number: int) -> int:
+        """Return how many of so many trainings may run at a time."""
+        return min(number, self.most or number)
 
 
 @contextlib.contextmanager
@@ -81,40 +96,59 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def resolve_request(resources: ResourcesConfig, joined: bool) -> Request:
+def resolve_request(resources: ResourcesConfig, joined: bool, wanted: int = 1) -> Request:
     """Check that the cluster has what a training asks for, and see how many fit at a time.
 
-    The nodes of a joined cluster may still be on their way, so it is given `wait_seconds`.
+    The nodes of a joined cluster may still be on their way, so it is given `wait_seconds`, and an
+    autoscaler is shown what is wanted. GPUs that no node has yet must be asked for by number.
+
+    Args:
+        resources: what a training asks for.
+        joined: whether the cluster was there before the run.
+        wanted: trainings to come.
 
     Raises:
         ClusterError: not even one training fits; says what was asked and what there is.
     """
     deadline = time.monotonic() + resources.wait_seconds
-    said = False
+    demand: Demand | None = None
     while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = resources.gpus_per_worker
-        if gpus is None:
-            gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
-        workers = sum(workers_on(node, resources.cpus_per_worker, gpus) for node in nodes)
-        fitting = workers // resources.num_workers
+        nodes = living_nodes()
+        request = _request_of(resources, joined, nodes)
+        fitting = request.count_fitting(nodes)
         if fitting:
             break
-        shortage = _shortage(resources, gpus, nodes)
+        shortage = describe_shortage(request, nodes)
         if not joined or time.monotonic() >= deadline:
             raise ClusterError(shortage)
-        if not said:
+        if demand is None:
             logger.info("%s; waiting up to %g s", shortage, resources.wait_seconds)
-            said = True
+            demand = Demand(request.cpus_per_worker, request.gpus_per_worker)
+        demand.ask(request.num_workers * request.limit(wanted))
         time.sleep(1)
-    concurrent = min(fitting, resources.max_concurrent or fitting)
+    if demand is not None:
+        demand.ask(0)
+    return replace(request, max_concurrent=request.limit(fitting))
+
+
+def living_nodes() -> list[dict[str, float]]:
+    """Return the resources of the nodes that are there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _request_of(resources: ResourcesConfig, joined: bool, nodes: list[dict[str, float]]) -> Request:
+    gpus = resources.gpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
     return Request(
         num_workers=resources.num_workers,
         cpus_per_worker=resources.cpus_per_worker,
         gpus_per_worker=gpus,
-        max_concurrent=concurrent,
+        max_concurrent=0,
         num_nodes=len(nodes),
         wait_seconds=resources.wait_seconds,
+        most=resources.max_concurrent,
+        joined=joined,
     )
 
 
@@ -128,10 +162,12 @@ def workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
     return fitting
 
 
-def _shortage(resources: ResourcesConfig, gpus: float, nodes: list[dict[str, float]]) -> str:
+def describe_shortage(request: Request, nodes: list[dict[str, float]]) -> str:
+    """Set what a training asks for beside what the nodes have."""
     has = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
     return (
-        f"a training asks for {resources.num_workers} worker(s) of {resources.cpus_per_worker:g} "
-        f"CPU(s) and {gpus:g} GPU(s), but the cluster's {len(nodes)} node(s) have {has}: lower "
-        "resources.num_workers, resources.cpus_per_worker or resources.gpus_per_worker"
+        f"a training asks for {request.num_workers} worker(s) of {request.cpus_per_worker:g} "
+        f"CPU(s) and {request.gpus_per_worker:g} GPU(s), but the cluster's {len(nodes)} node(s) "
+        f"have {has}: lower resources.num_workers, resources.cpus_per_worker or "
+        "resources.gpus_per_worker"
     )

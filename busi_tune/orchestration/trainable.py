@@ -22,6 +22,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
+from busi_tune.orchestration.starts import note_start
 from busi_tune.plan import Training, record_failure
 from busi_tune.run_directory import read_json
 from busi_tune.settings import from_dict
@@ -166,6 +167,7 @@ def _run(
         return (folder / run_directory.STOP).exists()
 
     try:
+        note_start(folder)
         fit(config, images, splits[message["split"]], folder, on_epoch_end)
     except Exception as error:
         alone = config.resources.num_workers == 1

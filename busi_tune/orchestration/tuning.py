@@ -3,7 +3,9 @@
 import errno
 import logging
 import os
+import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
+from busi_tune.orchestration.nodes import Nodes
 from busi_tune.orchestration.trainable import DISK_FULL, Fit, Images, build_trainable, to_message
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
 
@@ -48,35 +51,69 @@ class _Unsaved:
 
 
 class PlanSearcher(_Unsaved, Searcher):
-    """Asks the plan for trainings and tells it of their ends."""
+    """Asks the plan for trainings and tells it of their ends.
 
-    def __init__(self, plan: Plan, observer: Observer, max_failures: int) -> None:
+    It gives out as many at a time as the cluster carries now, and gives those whose worker died
+    out again: Tune's own retries would count lost nodes like crashes.
+    """
+
+    def __init__(self, plan: Plan, observer: Observer, max_failures: int, nodes: Nodes) -> None:
         super().__init__()
         self._plan = plan
         self._observer = observer
+        self._nodes = nodes
         self._tries = max_failures + 1
+        self._deaths: Counter[Path] = Counter()
+        self._again: list[Training] = []
+        self._lost_before: dict[str, frozenset[str]] = {}
         self.trainings: dict[str, Training] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Hand out the next training; None asks Tune to come back when another has ended."""
-        training = self._plan.next_training()
+        """Hand out the next training; None asks Tune to come back later."""
+        num_open = self._plan.num_open()
+        if num_open == 0:
+            return Searcher.FINISHED
+        if len(self.trainings) >= self._nodes.room(num_open):
+            return None
+        training = self._again.pop(0) if self._again else self._begin_next()
         if training is None:
             return None if self._plan.num_open() else Searcher.FINISHED
-        training.folder.mkdir(parents=True, exist_ok=True)
         self.trainings[trial_id] = training
-        self._observer.on_start(training)
+        self._lost_before[trial_id] = self._nodes.lost
         return to_message(training)
+
+    def _begin_next(self) -> Training | None:
+        training = self._plan.next_training()
+        if training is not None:
+            training.folder.mkdir(parents=True, exist_ok=True)
+            self._observer.on_start(training)
+        return training
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Read from the training's folder how it ended, and tell the plan."""
         training = self.trainings.pop(trial_id)
+        if error and self._goes_on(training, self._lost_before.pop(trial_id)):
+            self._again.append(training)
+            return
         times = "once" if self._tries == 1 else f"{self._tries} times"
         death = f"its worker died (killed or out of memory), {times}" if error else ""
         outcome = read_outcome(training.folder, death)
         self._plan.on_end(training, outcome)
         self._observer.on_end(training, outcome)
+
+    def _goes_on(self, training: Training, lost_before: frozenset[str]) -> bool:
+        """Whether a training whose worker died is tried again; a lost node is no failure of it."""
+        if self._nodes.find_lost() > lost_before:
+            who = "a node"
+        else:
+            self._deaths[training.folder] += 1
+            if self._deaths[training.folder] >= self._tries:
+                return False
+            who = "its worker"
+        logger.warning("%s: %s died, it goes on from its last epoch", training.name, who)
+        return True
 
     def save(self, checkpoint_path: str) -> None:
         """Leave an empty file, as Tune expects one."""
@@ -87,7 +124,7 @@ class PlanSearcher(_Unsaved, Searcher):
 
 
 class Lines(TrialProgressCallback):
-    """Stands where Tune would print its own lines per trial; a lost worker is said in one."""
+    """Stands where Tune would print its own lines per trial."""
 
     def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
         """Say nothing."""
@@ -96,12 +133,6 @@ class Lines(TrialProgressCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """Say nothing: the observer does."""
-
-    def on_trial_recover(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Say that a training is tried again."""
-        logger.warning("%s: its worker died, it goes on from its last epoch", trial.config["name"])
 
 
 class PlanScheduler(_Unsaved, FIFOScheduler):
@@ -165,7 +196,7 @@ def run_plan(
         tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared) as scratch,
         connected() as joined,
     ):
-        request = resolve_request(resources, joined)
+        request = resolve_request(resources, joined, plan.num_open())
         if request.num_nodes > 1 and not shared:
             raise ClusterError(
                 f"the cluster has {request.num_nodes} nodes: name a folder that all of them see "
@@ -195,14 +226,15 @@ def _tune(
     observer: Observer,
     scratch: str,
 ) -> None:
-    searcher = PlanSearcher(plan, observer, max_failures)
+    searcher = PlanSearcher(plan, observer, max_failures, Nodes(request))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=PlanScheduler(searcher, plan, observer),
-            num_samples=plan.num_open(),
-            max_concurrent_trials=request.max_concurrent,
+            num_samples=-1,
+            # The searcher knows how many; without a number Tune would start them one by one.
+            max_concurrent_trials=sys.maxsize,
             reuse_actors=request.num_workers == 1,
             trial_name_creator=lambda trial: f"{trial.config['name']}".replace(" ", "-"),
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -212,7 +244,7 @@ def _tune(
             name="tune",
             verbose=0,
             callbacks=[Lines()],
-            failure_config=tune.FailureConfig(max_failures=max_failures),
+            failure_config=tune.FailureConfig(max_failures=0),  # the searcher tries again
         ),
     )
     tuner.fit()

@@ -1,0 +1,31 @@
+"""Where each start of a training ran: a training that lost its node has several."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import pandas as pd
+import ray
+
+from busi_tune import run_directory
+
+
+def note_start(folder: Path) -> None:
+    """Append to starts.csv in a training's folder when, where and after which epoch it starts.
+
+    Every rank of a training adds its own line. The epoch is the last that epochs.csv has; one that
+    was under way when a node was lost is run again.
+    """
+    path = folder / run_directory.STARTS
+    epochs = folder / run_directory.EPOCHS
+    row = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "address": ray.util.get_node_ip_address(),
+        "process": os.getpid(),
+        "rank": int(os.environ.get("RANK", 0)),
+        "after_epoch": len(pd.read_csv(epochs)) if epochs.exists() else 0,
+    }
+    with path.open("a") as file:
+        pd.DataFrame([row]).to_csv(file, index=False, header=file.tell() == 0)

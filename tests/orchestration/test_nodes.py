@@ -1,0 +1,197 @@
+"""Nodes that come and go, as searcher and cluster see them; no Ray is started."""
+
+import json
+import logging
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from busi_tune.command_line import ClusterError
+from busi_tune.config import Config
+from busi_tune.orchestration import nodes as nodes_module
+from busi_tune.orchestration.cluster import Request
+from busi_tune.orchestration.nodes import LOOK_SECONDS, Nodes
+from busi_tune.orchestration.tuning import PlanSearcher
+from busi_tune.plan import ListPlan, Training
+from tests.orchestration.conftest import Notes
+
+Make = Callable[..., list[Training]]
+
+
+class FakeNodes:
+    """A cluster with so much room, of which nodes can be lost."""
+
+    def __init__(self, room: int) -> None:
+        self.free = room
+        self.lost: frozenset[str] = frozenset()
+        self.dead: set[str] = set()
+
+    def room(self, wanted: int) -> int:
+        return self.free
+
+    def find_lost(self) -> frozenset[str]:
+        self.lost |= self.dead
+        return self.lost
+
+
+def searcher_of(
+    trainings: list[Training], notes: Notes, room: int, max_failures: int = 0
+) -> tuple[Any, FakeNodes]:
+    nodes = FakeNodes(room)
+    plan = ListPlan(trainings)
+    return PlanSearcher(plan, notes, max_failures, nodes), nodes  # type: ignore[arg-type]
+
+
+def finish(searcher: Any, trial_id: str) -> None:
+    training = searcher.trainings[trial_id]
+    content = {"status": "finished", "best_value": 0.5, "best_epoch": 1, "epochs": 1}
+    (training.folder / "result.json").write_text(json.dumps(content | {"seconds": 0.0}))
+    searcher.on_trial_complete(trial_id)
+
+
+def test_as_many_trainings_are_given_out_as_the_cluster_carries_now(
+    make_trainings: Make, notes: Notes
+) -> None:
+    searcher, nodes = searcher_of(make_trainings(4, Config()), notes, room=1)
+    assert searcher.suggest("a")["name"] == "training 0"
+    assert searcher.suggest("b") is None
+    nodes.free = 3  # two nodes joined
+    assert [searcher.suggest(i)["name"] for i in "bc"] == ["training 1", "training 2"]
+    assert searcher.suggest("d") is None
+    nodes.free = 1
+    finish(searcher, "a")
+    assert searcher.suggest("d") is None, "two are still under way"
+    for trial_id in "bc":
+        finish(searcher, trial_id)
+    assert searcher.suggest("d")["name"] == "training 3"
+    finish(searcher, "d")
+    assert searcher.suggest("e") == "FINISHED"
+    assert list(notes.ended.values()) == ["finished"] * 4
+
+
+def test_a_death_is_tried_again_before_anything_new_and_counts(
+    make_trainings: Make, notes: Notes
+) -> None:
+    searcher, _ = searcher_of(make_trainings(2, Config()), notes, room=1, max_failures=1)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    assert notes.ended == {}
+    assert searcher.suggest("b")["name"] == "training 0"
+    assert notes.started == ["training 0"], "it did not start anew"
+    searcher.on_trial_complete("b", error=True)
+    assert notes.reasons == {
+        "training 0": "its worker died (killed or out of memory), 2 times",
+    }
+    assert searcher.suggest("c")["name"] == "training 1"
+
+
+def test_lost_nodes_are_no_failures_of_a_training_but_each_excuses_one_death_only(
+    make_trainings: Make, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    searcher, nodes = searcher_of(make_trainings(1, Config()), notes, room=1, max_failures=0)
+    for number in range(5):
+        searcher.suggest(f"{number}")
+        nodes.dead.add(f"node {number}")
+        searcher.on_trial_complete(f"{number}", error=True)
+    assert notes.ended == {}
+    assert caplog.text.count("training 0: a node died, it goes on from its last epoch") == 5
+    searcher.suggest("last")
+    searcher.on_trial_complete("last", error=True)
+    assert notes.ended == {"training 0": "failed"}
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class NoDemand:
+    """Notes what is asked for."""
+
+    def __init__(self, cpus: float, gpus: float) -> None:
+        self.asked: list[int] = []
+
+    def ask(self, num_workers: int) -> None:
+        self.asked.append(num_workers)
+
+
+def node(name: str, cpus: float = 1, alive: bool = True, port: int = 1) -> dict[str, Any]:
+    address = {"NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
+    return {"NodeID": name, "Alive": alive, "Resources": {"CPU": cpus}, **address}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The nodes that Ray tells of."""
+    told: list[dict[str, Any]] = [node("first")]
+    monkeypatch.setattr("ray.nodes", lambda: told)
+    monkeypatch.setattr(nodes_module, "Demand", NoDemand)
+    return told
+
+
+def request(**settings: Any) -> Request:
+    given = {"num_workers": 1, "max_concurrent": 1, "wait_seconds": 60.0, "joined": True}
+    return Request(cpus_per_worker=1, gpus_per_worker=0, num_nodes=1, **given | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "room", "asked"),
+    [({}, 3, 5), ({"most": 2}, 2, 0), ({"num_workers": 2}, 1, 14), ({"joined": False}, 3, None)],
+)
+def test_nodes_that_join_make_room_and_what_does_not_fit_is_shown_to_an_autoscaler(
+    there: list[dict[str, Any]],
+    clock: Clock,
+    settings: dict[str, Any],
+    room: int,
+    asked: int | None,
+) -> None:
+    nodes = Nodes(request(**settings), clock)
+    there += [node("second"), node("third"), node("gone", alive=False)]
+    assert nodes.room(8) == 1, "it does not look all the time"
+    clock.now = LOOK_SECONDS
+    assert nodes.room(8) == room
+    assert nodes.lost == {"gone"}
+    assert vars(nodes)["_demand"].asked == ([] if asked is None else [asked])
+
+
+def test_without_any_node_left_the_run_waits_and_then_says_so(
+    there: list[dict[str, Any]], clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    nodes = Nodes(request(), clock)
+    there[0]["Alive"] = False
+    clock.now = 59
+    assert nodes.room(2) == 0
+    assert "0 node(s) now, up to 0 training(s) at a time" in caplog.text
+    there.append(node("new"))
+    clock.now = 70
+    assert nodes.room(2) == 1
+    there.pop()
+    clock.now = 129
+    assert nodes.room(2) == 0
+    clock.now = 200
+    with pytest.raises(ClusterError, match=re.escape("was left for 60 s: a training asks for 1")):
+        nodes.room(2)
+
+
+def test_a_node_that_does_not_answer_is_lost_before_ray_says_so(
+    there: list[dict[str, Any]], clock: Clock
+) -> None:
+    nodes = Nodes(request(), clock)
+    with socket.create_server(("127.0.0.1", 0)) as raylet:
+        there[:] = [node("first", port=raylet.getsockname()[1])]
+        assert nodes.find_lost() == frozenset()
+    assert nodes.find_lost() == {"first"}
