@@ -21,6 +21,7 @@ from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, redraw_validation
 from busi_tune.jobs.common import images_at, place_training
 from busi_tune.plan import Training, read_outcome
+from busi_tune.results.gather import Reader, gather_predictions
 from busi_tune.results.pages.winner import choose_winner
 from busi_tune.run_directory import read_json, write_atomic, write_json
 from busi_tune.settings import override
@@ -118,11 +119,12 @@ class Refits:
             outcome = read_outcome(training.folder)
             row = {**training.identity, "search_value": values[training.identity["model"]]}
             row |= {"status": outcome.status, "reason": outcome.reason}
+            row |= {"threshold": training.config.training.threshold}
             if outcome.failed and not (training.folder / run_directory.FAILURE).exists():
                 row |= {"status": "open", "reason": ""}
             rows.append(row | {name: outcome.result.get(name) for name in RESULT_COLUMNS})
         columns = ["model", "trial", "refit", "key", "search_value", "status", *RESULT_COLUMNS]
-        return pd.DataFrame(rows, columns=[*columns, "reason"])
+        return pd.DataFrame(rows, columns=[*columns, "threshold", "reason"])
 
     def export(self) -> None:
         """Write refits.csv, a view of the refits' folders."""
@@ -163,7 +165,14 @@ class Refits:
                 write_atomic(path, _evaluate_best(training, images, test).to_csv(index=False))
 
     def gather_images(self) -> None:
-        """Write refit_images.csv: a row per refit and image that validated or tested it."""
+        """Bring together what the refits found on their images.
+
+        refit_images.csv has a row per refit and image that validated or tested it; predictions/ the
+        maps of the closed test part by the first refit of each that has looked at it.
+        """
+        first = [training for training in self.place() if training.identity["refit"] == 0]
+        looked = [t for t in first if (t.folder / run_directory.CLOSED_TEST).exists()]
+        gather_predictions(self.run_dir, looked, Reader())
         frames = []
         text = dict.fromkeys(("image", "label", "group", "part"), str)
         for training in self.place():
@@ -214,6 +223,7 @@ def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) ->
             threshold=config.training.threshold,
             batch_size=config.training.evaluation_batch_size,
             point=OperatingPoint(result["tuned_threshold"], result["tuned_component_px"]),
+            predictions=training.folder / run_directory.PREDICTIONS,
         )
     evaluation.images.insert(1, "part", "test")
     return evaluation.images

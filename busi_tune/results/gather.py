@@ -130,7 +130,7 @@ def gather_predictions(run_dir: Path, trainings: Sequence[Training], reader: Rea
     """Bring the predictions of the test images together, a folder per model and repeat."""
     for training in trainings:
         identity = training.identity
-        repeat = f"-repeat-{identity['repeat']}" if identity["repeat"] else ""
+        repeat = f"-repeat-{identity['repeat']}" if identity.get("repeat") else ""
         target = run_dir / run_directory.PREDICTIONS / f"{identity['model']}{repeat}"
         if (training.folder, target) in reader.shown:
             continue

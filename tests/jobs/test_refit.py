@@ -165,6 +165,10 @@ def test_the_closed_test_part_is_looked_at_once_by_winner_and_baselines_alone(
         assert own["image"].tolist() == expected
     dice = compute_metrics(test[list(COUNTS)].to_numpy())["dice"]
     assert test["dice"].to_numpy() == pytest.approx(dice)
+    for model in ("trial 1", "trial 3", "known"):
+        maps = (tmp_path / run_directory.PREDICTIONS / model).glob("*.png")
+        looked = expected if model in (winner.name, "known") else []
+        assert sorted(path.stem for path in maps) == sorted(looked)
     # A second time nothing is evaluated, also not for another winner of a search that grew.
     monkeypatch.setattr("busi_tune.jobs.refit._evaluate_best", None)
     refits.open_test_part(winner)

@@ -107,7 +107,7 @@ def write_kfold_run(
     for fold, split in enumerate(splits):
         for model in models:
             identity = {"model": model, "repeat": 0, "fold": fold, "key": f"{fold}e{len(model)}"}
-            table = _predict(images, split.test, QUALITY[model], folder / "predictions" / model)
+            table = predict(images, split.test, QUALITY[model], folder / "predictions" / model)
             image_tables.append(table.assign(**identity, part="test"))
             image_tables.append(table.head(1).assign(**identity, part="validation"))
             curve = _curve(generator, epochs - fold % 2, QUALITY[model])
@@ -126,7 +126,7 @@ def write_kfold_run(
     return folder
 
 
-def _predict(images: ImageSet, indices: np.ndarray, quality: float, folder: Path) -> pd.DataFrame:
+def predict(images: ImageSet, indices: np.ndarray, quality: float, folder: Path) -> pd.DataFrame:
     """Shift and blur the truth by as much as the quality lacks; save the maps and count."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -198,6 +198,24 @@ def write_search_run(folder: Path, images: ImageSet, num_trials: int = 6, epochs
     pd.DataFrame(trial_rows).to_csv(folder / run_directory.TRIALS, index=False)
     pd.concat(epoch_tables).to_csv(folder / run_directory.EPOCHS, index=False)
     return folder
+
+
+def write_refits(folder: Path, images: ImageSet, indices: np.ndarray) -> None:
+    """Write what two refits of a trial and of a baseline leave, with a closed test part."""
+    refits, tables = [], []
+    for model, trial, quality in (("trial 1", 1, 0.8), ("known", None, 0.5)):
+        for refit in (0, 1):
+            identity = {"model": model, "trial": trial, "refit": refit}
+            maps = folder / run_directory.PREDICTIONS / model if refit == 0 else folder / "others"
+            found = predict(images, indices, quality, maps)
+            tables.append(found.assign(part="test", **identity))
+            refits.append(
+                identity | {"key": f"{model} {refit}", "search_value": 0.7, "best_value": quality}
+                | {"status": "finished", "epochs": 3, "seconds": 2.0, "num_parameters": 10}
+                | {"threshold": 0.5, "reason": ""}
+            )  # fmt: skip
+    pd.DataFrame(refits).to_csv(folder / run_directory.REFITS, index=False)
+    pd.concat(tables).to_csv(folder / run_directory.REFIT_IMAGES, index=False)
 
 
 def search_for(folder: Path, settings: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from busi_tune.results.closing import closing_lines, closing_rows, find_leader, 
 from busi_tune.results.html.failures import list_failures
 from busi_tune.results.html.headline import describe_kfold, describe_search
 from busi_tune.results.html.sections import KFOLD, SEARCH, describe_figure, find_items
-from busi_tune.results.html.viewer import collect_pictures, describe_images
+from busi_tune.results.html.viewer import collect_pictures, describe_images, find_thresholds
 from busi_tune.results.pages import search_tables, winner
 from busi_tune.results.read import KfoldRun, SearchRun
 from busi_tune.run_directory import read_json, write_atomic
@@ -102,16 +102,16 @@ def _embed(figure: Path) -> dict[str, str]:
 
 
 def _read_images(run: KfoldRun | SearchRun, images: ImageSet | None) -> dict[str, Any]:
-    if isinstance(run, SearchRun):
-        return {"rows": [], "models": [], "pictures": None}
     rows = describe_images(run)
     pictures = None
-    if images is not None:
+    if rows and images is not None:
         with Phases() as show:
             found = collect_pictures(run, rows, images, lambda *count: show("report", *count))
         # Within a script element only `</` could end it, in whatever case.
         pictures = Markup(json.dumps(found, separators=(",", ":")).replace("<", "\\u003c"))
-    return {"rows": rows, "models": run.models, "pictures": pictures}
+    which = "first repeat" if isinstance(run, KfoldRun) else "closed test part, first seed"
+    models = list(find_thresholds(run))
+    return {"rows": rows, "which": which, "models": models, "pictures": pictures}
 
 
 def _describe_run(run_dir: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,7 +17,7 @@ from busi_tune.results.read import read_run
 from busi_tune.results.write import write_results
 from busi_tune.run_directory import write_json
 from busi_tune.settings import override, to_yaml
-from tests.results.conftest import read_search
+from tests.results.conftest import read_search, write_refits
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -74,6 +75,24 @@ def test_every_test_image_has_a_row_and_a_picture(kfold_run: Path, images: Image
     assert normal["truth"] == "" and str(tumour["truth"]).startswith("M")
     assert tumour["size"] == [int(images.sizes[0][1]), int(images.sizes[0][0])]
     assert all(len(picture["found"]) == 2 for picture in pictures)  # type: ignore[arg-type]
+
+
+def test_the_closed_test_images_of_a_search_are_a_click_away(
+    search_run: Path, images: ImageSet
+) -> None:
+    closed = np.arange(5)
+    write_refits(search_run, images, closed)
+    page = write(search_run, images)
+    rows = re.findall(r'<tr data-row="(\d+)"><td><button type="button">([^<]+)</button>', page)
+    assert sorted(name for _, name in rows) == sorted(images.names[index] for index in closed)
+    assert "<th>Dice, trial 1</th><th>Dice, known</th>" in page
+    assert "closed test part, first seed" in page
+    found = {name: read_pictures(page)[int(row)]["found"] for row, name in rows}
+    assert all(str(outline).startswith("M") for outline in found["benign (0)"])  # type: ignore[attr-defined]
+
+
+def test_a_search_that_tested_nothing_has_no_images(search_run: Path, images: ImageSet) -> None:
+    assert 'id="images"' not in write(search_run, images)
 
 
 def test_a_page_without_images_keeps_their_rows(kfold_run: Path) -> None:
