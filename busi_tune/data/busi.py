@@ -1,6 +1,7 @@
 """The images and masks of a folder, in BUSI's layout or as images/ + masks/."""
 
 import csv
+import mmap
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ NORMAL = "normal"
 UNLABELLED = "unlabelled"
 METADATA = "metadata.csv"
 MAX_PIXELS = 25_000_000
+MAX_SCANS = 100
+"""Of a JPEG, where tools write ten; each is decoded over all pixels and may take few bytes."""
 
 _MASK_STEM = re.compile(r"(?P<image>.+)_mask(_\d+)?")
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -205,6 +208,8 @@ def open_image(path: Path) -> Image.Image:
     """
     jpeg = path.suffix.lower() in ENDINGS[1:]
     _refuse_bomb(path, *_read_png_size(path))
+    if jpeg:
+        _refuse_scans(path)
     try:
         image = Image.open(path, formats=["JPEG" if jpeg else "PNG"])
     except Image.DecompressionBombError as error:
@@ -223,6 +228,17 @@ def _read_png_size(path: Path) -> tuple[int, int]:
     if head[12:16] != b"IHDR":
         return 0, 0
     return int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+
+
+def _refuse_scans(path: Path) -> None:
+    """Refuse a JPEG that would be decoded for hours: the marker of a scan stands in no pixels."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = 0
+        for _ in range(MAX_SCANS + 1):
+            start = content.find(b"\xff\xda", start) + 1
+            if not start:
+                return
+    raise ValueError(f"{path} is refused as a decompression bomb: over {MAX_SCANS} scans")
 
 
 def _refuse_bomb(path: Path, width: int, height: int) -> None:

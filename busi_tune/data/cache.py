@@ -244,7 +244,10 @@ def _hash_sample(sample: Sample) -> str:
     parts = [sample.name, sample.label]
     for path in (sample.image_path, *sample.mask_paths):
         try:
-            parts.append(hashlib.sha256(path.read_bytes()).hexdigest())
+            if not path.is_file():
+                raise OSError("a pipe or device could be read for ever")
+            with path.open("rb") as file:
+                parts.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError:  # the check names it
             parts.append("unreadable")
     return join_hashes(parts)

@@ -232,6 +232,8 @@ def strange_values(values: np.ndarray) -> list[str]:
 
 def _check_file(path: Path) -> tuple[tuple[int, int] | None, list[Problem]]:
     """Check format, size and, of a PNG, every checksum; also (width, height) where readable."""
+    if path.exists() and not path.is_file():  # a pipe or device could be read for ever
+        return None, [Problem(path, "unreadable: no regular file", "replace it by a file")]
     try:
         with path.open("rb") as file:
             head = file.read(8)

@@ -101,15 +101,16 @@ def open_stored(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | 
     try:
         checksums = json.loads((folder / _CHECKSUMS).read_text())
         damaged = [name for name in _FILES if _checksum(folder / name) != checksums[name]]
+        if not damaged:
+            return json.loads((folder / _META).read_text()), {
+                # a plain view of the mapped file: a memmap would be copied when pickled, not shared
+                name: np.asarray(np.lib.format.open_memmap(folder / f"{name}.npy", "r"))
+                for name in _ARRAYS
+            }
     except (OSError, ValueError, KeyError, TypeError) as error:
         damaged = [str(error)]
-    if damaged:
-        logger.warning("the cache %s is damaged and is built again: %s", folder, quote(damaged))
-        return None
-    meta = json.loads((folder / _META).read_text())
-    # plain views of the mapped files: a memmap would be copied, not shared, when pickled
-    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
-    return meta, arrays
+    logger.warning("the cache %s is damaged and is built again: %s", folder, quote(damaged))
+    return None
 
 
 def _checksum(path: Path) -> int:

@@ -126,6 +126,8 @@ def read_weights(path: Path, device: torch.device) -> tuple[Config, dict[str, Te
     if path.suffix == ".safetensors":
         return _read_exported(path, device)
     state = load_checkpoint(path, device)
+    if not {"config", "model"} <= set(state):
+        raise ValueError(f"{path} must hold config and model, got {', '.join(map(str, state))}")
     return _read_config(path, state["config"]), state["model"]
 
 
@@ -141,10 +143,16 @@ def _read_exported(path: Path, device: torch.device) -> tuple[Config, dict[str, 
         raise ValueError(f"{path} is damaged: {error}; copy it again") from error
     if CONFIG_KEY not in metadata:
         raise ValueError(f"{path} is no export of busi_tune: its metadata has no {CONFIG_KEY}")
-    return _read_config(path, yaml.safe_load(metadata[CONFIG_KEY])), weights
+    try:
+        content = yaml.safe_load(metadata[CONFIG_KEY])
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: its {CONFIG_KEY} is no YAML of plain values: {error}") from error
+    return _read_config(path, content), weights
 
 
-def _read_config(path: Path, content: Mapping[str, Any]) -> Config:
+def _read_config(path: Path, content: Any) -> Config:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: its configuration must be a mapping, got {content!r:.80}")
     try:
         return override(Config(), content)
     except ValueError as error:

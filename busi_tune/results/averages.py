@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 
 from busi_tune import run_directory
+from busi_tune.data.busi import read_image
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.parallel import Progress, map_threads
 from busi_tune.evaluation.counts import compute_metrics
@@ -42,8 +42,7 @@ class Library:
 
     def read(self, name: str, model: str) -> Levels:
         """Read the map of an image (H, W)."""
-        with Image.open(self.folder / model / f"{name}.png") as image:
-            return np.asarray(image)
+        return read_image(self.folder / model / f"{name}.png")
 
     def truth(self, name: str) -> npt.NDArray[np.bool_]:
         """Return the mask of an image (H, W)."""

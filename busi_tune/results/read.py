@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from busi_tune import run_directory
 from busi_tune.config import Config
+from busi_tune.flags import load_settings
 from busi_tune.kfold_models import MODEL_SECTIONS, NESTED, search_settings
 from busi_tune.results.gather import compute_test_means
 from busi_tune.run_directory import read_json
@@ -18,6 +18,10 @@ from busi_tune.settings import FIELDS, dotted, flatten, override
 
 # Names may look like numbers, "001" or "1e5".
 _TEXT = ("model", "key", "image", "label", "group", "part", "state", "reason")
+
+# Parts of the names of files.
+_FILE_NAMES = ("model", "key", "image", "part")
+_NUMBERS = ("trial", "repeat", "fold", "refit")
 
 EXTERNAL = "external"
 """The status of trainings that were made elsewhere and read from their own results."""
@@ -173,12 +177,33 @@ def _read_search(run_dir: Path) -> SearchRun:
 
 
 def _read_config(run_dir: Path) -> Config:
-    return override(Config(), dotted(yaml.safe_load((run_dir / run_directory.CONFIG).read_text())))
+    return override(Config(), load_settings(run_dir / run_directory.CONFIG))
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Read a table, names as text; where nothing was trained yet it is empty with some columns."""
+    """Read a table, names as text; where nothing was trained yet it is empty with some columns.
+
+    Raises:
+        ValueError: it is no table, or what is to name a file would lead out of its folder.
+    """
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
     except (FileNotFoundError, pd.errors.EmptyDataError):
         return pd.DataFrame(columns=columns)
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({error}){run_directory.MEND}") from error
+    _refuse_paths(path, table)
+    return table
+
+
+def _refuse_paths(path: Path, table: pd.DataFrame) -> None:
+    """Refuse a table, perhaps of a stranger's run, whose names are paths: files are named so."""
+    for column in _FILE_NAMES:
+        values = table[column].dropna().unique() if column in table else ()
+        for name in values:
+            parts = name.split() if column == "key" else [name]
+            if any("/" in part or "\0" in part or part in ("", ".", "..") for part in parts):
+                raise ValueError(f"{path}: a {column} must be a name, not a path, got {name!r:.80}")
+    for column in _NUMBERS:
+        if column in table and len(table) and not pd.api.types.is_numeric_dtype(table[column]):
+            raise ValueError(f"{path}: the column {column} must have numbers only")

@@ -27,11 +27,20 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a checkpoint onto a device; nothing in the file is executed (`weights_only`).
 
     Raises:
-        ValueError: the file is no checkpoint of this project, or damaged.
+        ValueError: the file is no checkpoint of this project, damaged, or holds more than data.
         FileNotFoundError: there is none.
     """
-    content = read_checked(path)
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    content = io.BytesIO(read_checked(path))
+    try:
+        state = torch.load(content, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
+    # Who knows the checksum's place can put anything behind it, and what is raised depends on that.
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is no checkpoint of data alone: {reason}{_CURE}") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} must hold a dict, got {type(state).__name__}{_CURE}")
     return state
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from busi_tune import run_directory
+from busi_tune.data.busi import read_image
 from busi_tune.data.cache import ImageSet
 from busi_tune.evaluation.levels import threshold_level
 from busi_tune.results.figures.style import (
@@ -46,8 +46,7 @@ class Predictions:
 
     def levels(self, name: str) -> npt.NDArray[np.uint8]:
         """The image's probabilities as 8-bit grey levels (H, W)."""
-        with Image.open(self.folder / f"{name}.png") as image:
-            return np.asarray(image)
+        return read_image(self.folder / f"{name}.png")
 
     def binary(self, name: str) -> Mask:
         """The predicted mask (H, W)."""
