@@ -18,6 +18,7 @@ from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, source_of_setting, to_config
 from busi_tune.full_disk import describe_full_disk, find_full_disk
 from busi_tune.kfold_models import load_search, resolve_search
+from busi_tune.remote.address import is_remote
 from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
 from busi_tune.study.starts import REPORT
@@ -67,7 +68,7 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
     """
     parser = build_parser(command.name, command.description, command.compares_models)
     chosen = parse_flags(parser, arguments)
-    resume = Path(chosen.resume) if chosen.resume else None
+    resume = _find_run(chosen.resume) if chosen.resume else None
     demo = not resume and not chosen.config and chosen.data.root is None
     if resume:
         if chosen.run_dir or (command.compares_models and chosen.models):
@@ -153,6 +154,15 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def _find_run(resume: str) -> Path:
+    """Return the directory of the run to resume, which is fetched where it lies in a storage."""
+    if not is_remote(resume):
+        return Path(resume)
+    from busi_tune.remote.fetch import fetch_run
+
+    return fetch_run(resume)
+
+
 def _resumed(
     command: Command, parser: ArgumentParser, folder: Path, flags: Sequence[str]
 ) -> Config:
@@ -201,7 +211,8 @@ def _make_absolute(config: Config, flags: Sequence[str]) -> None:
     data = config.data
     data.root = data.root and str(Path(data.root).absolute())
     data.cache_dir = data.cache_dir and str(Path(data.cache_dir).absolute())
-    config.storage = config.storage and str(Path(config.storage).absolute())
+    if config.storage and not is_remote(config.storage):
+        config.storage = str(Path(config.storage).absolute())
     if Path(data.groups).is_file():
         data.groups = str(Path(data.groups).absolute())
     search = config.search

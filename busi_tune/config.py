@@ -214,6 +214,8 @@ class Config:
     kfold: KfoldConfig = field(default_factory=KfoldConfig)
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     storage: str | None = None
-    """Folder for the trainings, shared by all nodes; default: the run directory."""
+    """Where trainings are kept that all nodes work on: a folder that all of them see, or
+    s3://bucket/prefix (other services: ?endpoint_override=HOST:PORT&scheme=http), which then holds
+    a copy of the whole run; default: the run directory."""
     seed: int = 0
     """Seed of splits, weights, order and augmentation."""

@@ -98,4 +98,5 @@ class ResourcesConfig:
     max_failures: int = 2
     """How often a training whose worker died is tried again from its checkpoint."""
     wait_seconds: float = 300.0
-    """How long to wait for the requested resources before giving up."""
+    """How long to wait for the requested resources, or for a storage on s3:// that fails, before
+    giving up."""

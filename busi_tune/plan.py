@@ -83,7 +83,12 @@ def record_failure(folder: Path, error: Exception, retry: bool = False) -> None:
     """Leave in a training's folder why it ended; the first of several ranks tells."""
     path = folder / run_directory.FAILURE
     if not path.exists():
-        write_json(path, {"reason": f"{type(error).__name__}: {error}", "retry": retry})
+        write_json(path, describe_failure(error, retry))
+
+
+def describe_failure(error: Exception, retry: bool) -> dict[str, Any]:
+    """Return what a training's failure file says."""
+    return {"reason": f"{type(error).__name__}: {error}", "retry": retry}
 
 
 class ListPlan:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from busi_tune.config import Config
+from busi_tune.remote.address import find_fault
 from busi_tune.search_rules import rules_of_search
 
 # What decides the numbers of a training; the rest is where and how it runs.
@@ -253,10 +254,8 @@ def _rules_of_one_setting(values: Mapping[str, Any]) -> Iterable[tuple[str, bool
     for name in ("training.threshold", "loss.tversky_alpha"):
         yield f"{name} must be between 0 and 1, not {values[name]}", 0 < values[name] < 1
     storage = values["storage"]
-    yield (
-        f"storage is a folder, not {storage}: other storage is not supported",
-        storage is None or "://" not in storage,
-    )
+    fault = find_fault(storage)
+    yield fault, not fault
     gpus = values["resources.gpus_per_worker"]
     yield f"resources.gpus_per_worker must be at least 0, not {gpus}", gpus is None or gpus >= 0
 

@@ -75,7 +75,10 @@ def test_yaml_holds_the_whole_configuration() -> None:
         ({"loss.bce": 0.0, "loss.dice": 0.0}, "all loss weights are 0"),
         ({"training.batch_size": 1, "resources.num_workers": 2}, "use at least 2"),
         ({"training.threshold": 1.0}, "training.threshold must be between 0 and 1"),
-        ({"storage": "s3://bucket/runs"}, "storage is a folder, not s3://bucket/runs"),
+        (
+            {"storage": "gs://bucket/runs"},
+            "storage is a folder or s3://bucket/prefix, not gs://bucket",
+        ),
         (
             {"optimizer.name": "lion"},
             "optimizer.name must be one of adam, adamw, nadam, rmsprop, sgd, not lion",

@@ -16,6 +16,8 @@ from busi_tune.data.phases import Phases
 from busi_tune.data.splits import Split, load_splits, name_parts, save_splits
 from busi_tune.jobs.console import print_lines, print_rows
 from busi_tune.plan import Plan, Training, read_outcome
+from busi_tune.remote.address import is_remote
+from busi_tune.remote.run import StoredRun
 from busi_tune.results.gather import gather_run
 from busi_tune.results.protocol import describe_run
 from busi_tune.results.write import console_lines, console_rows, write_results
@@ -84,8 +86,12 @@ def open_run(
     options: Options,
     images: ImageSet,
     make_splits: Callable[[], dict[str, Split]],
+    storage: StoredRun | None = None,
 ) -> Iterator[dict[str, Split]]:
     """Make the run directory, or take up the one to resume; hold its lock and give its splits.
+
+    Where the run has a storage, it is in there before anything is trained, and as a whole once
+    everything is done.
 
     Raises:
         ValueError: the directory exists, or the images are not those it was made with.
@@ -114,7 +120,11 @@ def open_run(
                 save_protocol(run_dir, config, images, splits)
         mend_trainings(trainings_folder(config, run_dir))
         logger.info("run directory: %s", run_dir)
+        if storage is not None:
+            storage.fetch_results() if options.resume else storage.begin()
         yield splits
+        if storage is not None:
+            storage.push(whole=True)
 
 
 def save_protocol(
@@ -147,9 +157,24 @@ def place_training(
 
 
 def trainings_folder(config: Config, run_dir: Path) -> Path:
-    """Return the folder of the trainings' folders."""
-    base = Path(config.storage).absolute() if config.storage else run_dir
+    """Return the folder of the trainings' folders, as this machine has it."""
+    storage = None if is_remote(config.storage) else config.storage
+    base = Path(storage).absolute() if storage else run_dir
     return base / run_directory.TRAININGS
+
+
+def open_storage(options: Options) -> StoredRun | None:
+    """Return the run's place in a storage that is no folder; None where there is none.
+
+    Raises:
+        ValueError: the storage cannot be used; found within seconds, before anything starts.
+    """
+    config = options.config
+    if config.storage is None or not is_remote(config.storage):
+        return None
+    storage = StoredRun(config.storage, options.run_dir, config.resources.wait_seconds)
+    storage.check(options.resume)
+    return storage
 
 
 def check_code(run_dir: Path, plan: Plan) -> None:
@@ -171,6 +196,7 @@ def run_on_cluster(
     earlier: Sequence[Training] = (),
     seconds_left: float | None = None,
     trackers: Sequence[Observer] = (),
+    storage: StoredRun | None = None,
 ) -> None:
     """Run a plan's open trainings with their progress on the terminal and in Ray's metrics.
 
@@ -183,6 +209,7 @@ def run_on_cluster(
         earlier: trainings of the run, of which those that an earlier start has ended are counted.
         seconds_left: of the run's budget; None where it has none.
         trackers: who follows the trainings beside the terminal.
+        storage: the run's place in a storage that is no folder.
 
     Raises:
         ClusterError: the cluster cannot run them, or was lost.
@@ -198,8 +225,9 @@ def run_on_cluster(
         Progress(config, plan.num_open, earlier, seconds_left) as progress,
         Metrics(config, run, earlier) as metrics,
     ):
-        observers = Observers([progress, metrics, *trackers])
-        run_plan(plan, images, splits, resources, observers, shared=config.storage)
+        observers = Observers([progress, metrics, *trackers, *([storage] if storage else [])])
+        shared = None if storage else config.storage
+        run_plan(plan, images, splits, resources, observers, shared=shared, storage=storage)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")
 

@@ -11,6 +11,7 @@ from busi_tune.config import Config
 from busi_tune.jobs.common import trainings_folder
 from busi_tune.jobs.dry_run import count_slots, find_free, format_bytes
 from busi_tune.jobs.forecast import Part, disk_bytes
+from busi_tune.remote.run import StoredRun
 from busi_tune.search_dimension import read_dimension
 from busi_tune.settings import override
 from busi_tune.study.objectives import leading_trials
@@ -63,7 +64,11 @@ def _checkpoints_of(config: Config, part: Part) -> CheckpointBytes:
 
 
 def remove_lost_checkpoints(
-    study: optuna.Study, config: Config, run_dir: Path, settled: set[str]
+    study: optuna.Study,
+    config: Config,
+    run_dir: Path,
+    settled: set[str],
+    storage: StoredRun | None = None,
 ) -> None:
     """Remove the checkpoints of trials that have ended, but for the leaders'.
 
@@ -72,6 +77,7 @@ def remove_lost_checkpoints(
         config: the search's configuration; as many leaders keep theirs as are trained again.
         run_dir: the run's directory.
         settled: keys of trainings that are not to be looked at; those removed are added.
+        storage: the run's place in a storage, where they are removed as well.
     """
     trials = study.get_trials(deepcopy=False)
     leading = {trial.number for trial in leading_trials(study, max(1, config.search.refit))}
@@ -84,4 +90,6 @@ def remove_lost_checkpoints(
     folder = trainings_folder(config, run_dir)
     for key in lost - kept - settled:
         remove_checkpoints(folder / key)
+        if storage is not None:
+            storage.training(folder / key).drop_checkpoints()
     settled |= lost - kept

@@ -10,6 +10,7 @@ from rich.table import Table
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.jobs.common import trainings_folder
 from busi_tune.jobs.console import open_console, print_lines
 from busi_tune.jobs.forecast import Forecast, Part, forecast
 from busi_tune.jobs.measure import STEPS, Cost, measure
@@ -56,7 +57,7 @@ def show_plan(
             *settings,
             _describe_slots(at_a_time, resources, config, costs),
             *_describe_time(parts, forecasts),
-            _describe_disk(forecasts, Path(config.storage or folder)),
+            _describe_disk(forecasts, trainings_folder(config, folder)),
             f"Measured over {STEPS} steps, one model after the other; nothing was started.",
         ]
     )

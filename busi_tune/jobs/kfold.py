@@ -15,6 +15,7 @@ from busi_tune.jobs.common import (
     finish_run,
     load_run_images,
     open_run,
+    open_storage,
     run_on_cluster,
 )
 from busi_tune.jobs.disk import check_disk
@@ -40,6 +41,7 @@ def run_kfold(options: Options) -> int:
     models, search = resolve_models(config), check_search(config)
     check_models(models)
     parts = plan_parts(models, search, config.kfold.num_folds * config.kfold.num_repeats)
+    storage = open_storage(options)
     images = load_run_images(options, "kfold")
     if options.dry_run:
         folds = make_all_folds(images, config)
@@ -48,7 +50,9 @@ def run_kfold(options: Options) -> int:
     check_disk(parts, options)
     sets = load_sizes(search.config, images) if search else images
     with (
-        open_run("kfold", options, images, lambda: make_all_folds(images, config)) as splits,
+        open_run(
+            "kfold", options, images, lambda: make_all_folds(images, config), storage
+        ) as splits,
         open_searches(search, splits, images, run_dir) as searches,
     ):
         audit_folds(splits, lambda: make_naive_folds(images, config), images, config, run_dir)
@@ -71,7 +75,8 @@ def run_kfold(options: Options) -> int:
         earlier = [t for each in searches for t in place_ended(each.study, each.place_trial)]
         splits |= {each.inner_name: each.inner_split for each in searches}
         check_code(run_dir, plan)
-        run_on_cluster(plan, sets, splits, config, run_dir.name, earlier + placed())
+        earlier += placed()
+        run_on_cluster(plan, sets, splits, config, run_dir.name, earlier, storage=storage)
         export()
         code = finish_run(placed(), images, run_dir)
         return SOME_FAILED if report_failures(searches) else code

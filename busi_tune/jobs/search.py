@@ -21,6 +21,7 @@ from busi_tune.jobs.common import (
     load_run_images,
     open_run,
     place_training,
+    open_storage,
     run_on_cluster,
     write_tables_and_figures,
 )
@@ -31,6 +32,7 @@ from busi_tune.jobs.refit import Refits, refit_splits, without_test
 from busi_tune.jobs.space import read_space
 from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Plan, Training, read_outcome
 from busi_tune.results.gather import gather_epochs, gather_images
+from busi_tune.remote.run import StoredRun
 from busi_tune.run_directory import was_set_aside, write_atomic
 from busi_tune.search_space import Dimension, image_sizes
 from busi_tune.settings import override, to_yaml
@@ -56,6 +58,7 @@ def run_search(options: Options) -> int:
     check_models(known.baselines)
     parts = plan_search(samples, known.baselines, config.search)
     images = load_run_images(options, "search")
+    storage = open_storage(options)
     if options.dry_run:
         show_space(space)
         split = make_splits(images, config)[SPLIT]
@@ -64,16 +67,19 @@ def run_search(options: Options) -> int:
     check_disk(parts, options)
     sets = load_sizes(config, images)
     with (
-        open_run("search", options, images, lambda: make_closed(images, config, known)) as splits,
+        open_run(
+            "search", options, images, lambda: make_closed(images, config, known), storage
+        ) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
         open_trackers(config, run_dir) as trackers,
     ):
         keep_known(known, run_dir)
-        search = Search(study, config, space, known, splits, images, run_dir)
+        search = Search(study, config, space, known, splits, images, run_dir, storage=storage)
         plan, left = search.plan()
         check_code(run_dir, plan)
         run_on_cluster(
-            plan, sets, search.development, config, run_dir.name, search.ended(), left, trackers
+        splits, ended = search.development, search.ended()
+            plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage
         )
         return search.close()
 
@@ -92,6 +98,8 @@ class Search:
     settled: set[str] = field(default_factory=set)
     """Trainings whose checkpoints are gone already, or needed to make their result anew."""
 
+    storage: StoredRun | None = None
+    """The run's place in a storage that is no folder."""
     @property
     def development(self) -> dict[str, Split]:
         """All splits as trainings are given them: the test part stays closed."""
@@ -138,7 +146,7 @@ class Search:
         """Write what a trial that has ended changes beside the study."""
         export_trials(self.study, self.space, self.run_dir)
         copy_study(self.run_dir / run_directory.STUDY)
-        remove_lost_checkpoints(self.study, self.config, self.run_dir, self.settled)
+        remove_lost_checkpoints(self.study, self.config, self.run_dir, self.settled, self.storage)
 
     def follow(self) -> list[Training]:
         """Write the best trial's configuration, and return the refits."""

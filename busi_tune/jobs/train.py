@@ -15,12 +15,16 @@ from busi_tune.jobs.common import (
     is_chosen_here,
     load_run_images,
     open_run,
+    open_storage,
     place_training,
     run_on_cluster,
 )
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.jobs.forecast import Part
 from busi_tune.plan import ListPlan, Training, read_outcome, record_failure
+from busi_tune.remote.objects import StorageError
+from busi_tune.remote.run import StoredRun
+from busi_tune.remote.training import SupersededError
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ def run_train(options: Options) -> int:
     name, split_name = config.model.architecture, config.data.split
     check_split(config)
     check_models({name: config})
+    storage = open_storage(options)
     images = load_run_images(options, "train")
 
     def make_splits() -> dict[str, Split]:
@@ -42,7 +47,7 @@ def run_train(options: Options) -> int:
         split = make_splits()[split_name]
         show_plan([Part({name: config}, 1)], images, split, config, options.run_dir)
         return DONE
-    with open_run("train", options, images, make_splits) as splits:
+    with open_run("train", options, images, make_splits, storage) as splits:
         split = splits[split_name]
         identity = {
             "model": name,
@@ -54,9 +59,10 @@ def run_train(options: Options) -> int:
             name, identity, config, split_name, split, images, options.run_dir
         )
         if config.resources.num_workers > 1:
-            run_on_cluster(ListPlan([training]), images, splits, config, options.run_dir.name)
+            plan, run = ListPlan([training]), options.run_dir.name
+            run_on_cluster(plan, images, splits, config, run, storage=storage)
         elif read_outcome(training.folder).failed:
-            train_here(training, images, split)
+            train_here(training, images, split, storage)
         return finish_run([training], images, options.run_dir)
 
 
@@ -81,17 +87,34 @@ def check_split(config: Config) -> None:
     )
 
 
-def train_here(training: Training, images: ImageSet, split: Split) -> None:
+def train_here(
+    training: Training, images: ImageSet, split: Split, storage: StoredRun | None = None
+) -> None:
     """Train in this process; what an exception stops is recorded as on a cluster."""
     from busi_tune.training.loop import fit
 
-    (training.folder / run_directory.FAILURE).unlink(missing_ok=True)
+    folder = training.folder
+    (folder / run_directory.FAILURE).unlink(missing_ok=True)
+    stored = storage.training(folder) if storage else None
+    if stored:
+        stored.claim()
+        if not (folder / run_directory.LAST_CHECKPOINT).exists():
+            stored.pull(folder)
+
+    def on_epoch_end(metrics: Mapping[str, float]) -> bool:
+        if stored:
+            stored.push(folder)
+        return log_epoch(metrics)
+
     try:
-        fit(training.config, images, split, training.folder, log_epoch)
+        fit(training.config, images, split, folder, on_epoch_end)
     except Exception as error:
-        if find_full_disk(error):
+        if find_full_disk(error) or isinstance(error, StorageError | SupersededError):
             raise
-        record_failure(training.folder, error)
+        record_failure(folder, error)
+    else:
+        if stored:
+            stored.push(folder)
 
 
 def log_epoch(metrics: Mapping[str, float]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,7 +16,6 @@ from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from busi_tune import run_directory
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
@@ -23,8 +23,10 @@ from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.starts import note_start
-from busi_tune.plan import Training, record_failure
-from busi_tune.run_directory import read_json
+from busi_tune.plan import Training
+from busi_tune.remote.objects import StorageError
+from busi_tune.remote.training import SupersededError
+from busi_tune.remote.workplace import SharedFolder, StoredFolder, Workplace
 from busi_tune.settings import from_dict
 
 Fit = Callable[..., Any]
@@ -37,16 +39,23 @@ WORKER_POLL_SECONDS = "0.1"
 DISK_FULL = "disk_full"
 """What a training reports instead of an epoch where it could not write; the value is its folder."""
 
+STORAGE_LOST = "storage_lost"
+"""What it reports where the storage was lost; the value says why."""
 
-def to_message(training: Training) -> dict[str, Any]:
+def to_message(training: Training, address: str = "") -> dict[str, Any]:
     """Put a training into what Tune carries: small, and free of classes of this project.
 
     Tune keeps several copies of it for every trial, so the settings are one string.
     """
+
+    Args:
+        training: the training.
+        address: of its folder in a storage; empty where all nodes see its folder.
     return {
         "name": training.name,
         "folder": str(training.folder),
         "split": training.split,
+        "address": address,
         "settings": json.dumps(asdict(training.config)),
     }
 
@@ -88,25 +97,29 @@ def _train_in_actor(
 def _train_on_workers(message: dict[str, Any], request: Request, shared: list[Any]) -> None:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = WORKER_POLL_SECONDS
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(request.wait_seconds)
-    folder = Path(message["folder"])
-    scratch = folder / run_directory.RAY_TRAIN
+    workplace = _find_workplace(message)
+    workplace.forget_failure()
+    # Only the process that this one starts writes there, never the ranks, which keep no checkpoint
+    # through Ray Train; so it need not be a place that other nodes see.
+    scratch = Path(tempfile.mkdtemp(prefix="busi_tune-ray_train-"))
     trainer = _build_trainer(message, request, shared, scratch)
-    failure = folder / run_directory.FAILURE
-    failure.unlink(missing_ok=True)
     try:
         trainer.fit()
     except ControllerError as error:
+    _find_workplace(message).forget_failure()
         reason = ClusterError(
             f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
             "something else holds their place in the cluster, or it lost nodes"
         )
-        record_failure(folder, reason, retry=True)
+        workplace.record_failure(reason, retry=True)
         raise reason from error
     except TrainingFailedError as error:
         if DISK_FULL in str(error):  # what led to a rank's exception does not come along with it
-            tune.report({DISK_FULL: str(folder)})
-        elif not failure.exists() or read_json(failure)["retry"]:
-            raise  # a worker died: Tune tries again
+            tune.report({DISK_FULL: message["folder"]})
+        elif STORAGE_LOST in str(error):
+            tune.report({STORAGE_LOST: f"{message['address']} could not be reached by its workers"})
+        elif not workplace.has_failed_for_good():
+            raise  # a worker died: it is tried again
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -153,36 +166,43 @@ def _run(
     """Run `fit` and leave its result or the reason of its failure in the training's folder.
 
     What an exception stops would stop it again, so only the death of a process is retried. A full
-    disk is no failure of the training: it is left as it is and the driver told.
+    disk or a lost storage is no failure of the training: it is left as it is and the driver told.
     """
     config = from_dict(json.loads(message["settings"]))
     fit = fit or _real_fit(config)
-    folder = Path(message["folder"])
+    alone = config.resources.num_workers == 1
     # A single set is that of all trainings.
     size = config.data.image_size if len(stored) > 1 else next(iter(stored))
     images = ray.get(stored[size])
 
     def on_epoch_end(metrics: dict[str, float]) -> bool:
         report(dict(metrics))
-        return (folder / run_directory.STOP).exists()
+        return workplace.is_asked_to_stop()
 
     try:
         note_start(folder)
         fit(config, images, splits[message["split"]], folder, on_epoch_end)
     except Exception as error:
-        alone = config.resources.num_workers == 1
-        if find_full_disk(error):
+        broken = _describe_breakdown(error, message)
+        if broken:
             if not alone:
-                raise RuntimeError(DISK_FULL) from error
-            report({DISK_FULL: str(folder)})
+                raise RuntimeError(*broken) from error
+            report(broken)
             return
-        record_failure(folder, error, retry=not alone and _may_come_from_another_rank(error))
+    workplace = _find_workplace(message)
+
+        workplace.record_failure(error, not alone and _may_come_from_another_rank(error))
+        workplace.keep()
         if not alone:
             raise  # the other ranks wait for this one
 
 
+        folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
 def _may_come_from_another_rank(error: Exception) -> bool:
     """A rank whose peer died fails with a RuntimeError of the collective."""
+        workplace.keep()
+    except SupersededError:
+        workplace.wait_for_end()
     import torch
 
     return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
@@ -193,5 +213,21 @@ def _real_fit(config: Config) -> Fit:
 
     from busi_tune.training.loop import fit
 
+    finally:
+        workplace.close()
+
+
+def _find_workplace(message: dict[str, Any]) -> Workplace:
+    if not message["address"]:
+        return SharedFolder(Path(message["folder"]))
+    patience = json.loads(message["settings"])["resources"]["wait_seconds"]
+    return StoredFolder(message["address"], patience)
+
+
+def _describe_breakdown(error: Exception, message: dict[str, Any]) -> dict[str, str]:
+    """Return what to report of an error that ends the run and not the training; {} of others."""
+    if find_full_disk(error):
+        return {DISK_FULL: message["folder"]}
+    return {STORAGE_LOST: str(error)} if isinstance(error, StorageError) else {}
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     return fit

@@ -24,8 +24,17 @@ from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
 from busi_tune.orchestration.nodes import Nodes
-from busi_tune.orchestration.trainable import DISK_FULL, Fit, Images, build_trainable, to_message
+from busi_tune.orchestration.trainable import (
+    DISK_FULL,
+    STORAGE_LOST,
+    Fit,
+    Images,
+    build_trainable,
+    to_message,
+)
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
+from busi_tune.remote.objects import StorageError
+from busi_tune.remote.run import StoredRun
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +66,17 @@ class PlanSearcher(_Unsaved, Searcher):
     out again: Tune's own retries would count lost nodes like crashes.
     """
 
-    def __init__(self, plan: Plan, observer: Observer, max_failures: int, nodes: Nodes) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        observer: Observer,
+        max_failures: int,
+        nodes: Nodes,
+        storage: StoredRun | None = None,
+    ) -> None:
         super().__init__()
         self._plan = plan
+        self._storage = storage
         self._observer = observer
         self._nodes = nodes
         self._tries = max_failures + 1
@@ -67,9 +84,17 @@ class PlanSearcher(_Unsaved, Searcher):
         self._again: list[Training] = []
         self._lost_before: dict[str, frozenset[str]] = {}
         self.trainings: dict[str, Training] = {}
+        self.lost: StorageError | None = None
+        """Why the run is to be broken off: the storage was lost."""
 
     def suggest(self, trial_id: str) -> Any:
-        """Hand out the next training; None asks Tune to come back later."""
+        """Hand out the next training; None asks Tune to come back later.
+
+        Raises:
+            StorageError: the storage was lost; Tune lets errors through from here, not from ends.
+        """
+        if self.lost is not None:
+            raise self.lost
         num_open = self._plan.num_open()
         if num_open == 0:
             return Searcher.FINISHED
@@ -80,7 +105,9 @@ class PlanSearcher(_Unsaved, Searcher):
             return None if self._plan.num_open() else Searcher.FINISHED
         self.trainings[trial_id] = training
         self._lost_before[trial_id] = self._nodes.lost
-        return to_message(training)
+        return to_message(
+            training, self._storage.address_of(training.folder) if self._storage else ""
+        )
 
     def _begin_next(self) -> Training | None:
         training = self._plan.next_training()
@@ -99,9 +126,20 @@ class PlanSearcher(_Unsaved, Searcher):
             return
         times = "once" if self._tries == 1 else f"{self._tries} times"
         death = f"its worker died (killed or out of memory), {times}" if error else ""
-        outcome = read_outcome(training.folder, death)
-        self._plan.on_end(training, outcome)
-        self._observer.on_end(training, outcome)
+        try:
+            if self._storage is not None:
+                self._storage.collect(training.folder)
+            outcome = read_outcome(training.folder, death)
+            self._plan.on_end(training, outcome)
+            self._observer.on_end(training, outcome)
+        except StorageError as error:
+            self.lost = error
+
+    def ask_to_stop(self, training: Training) -> None:
+        """Leave a training the sign that ends it after its epoch."""
+        (training.folder / run_directory.STOP).touch()
+        if self._storage is not None:
+            self._storage.ask_to_stop(training.folder)
 
     def _goes_on(self, training: Training, lost_before: frozenset[str]) -> bool:
         """Whether a training whose worker died is tried again; a lost node is no failure of it."""
@@ -153,12 +191,16 @@ class PlanScheduler(_Unsaved, FIFOScheduler):
         Raises:
             OSError: a training found the disk full; the run is to be broken off.
         """
+            StorageError: a training lost the storage; likewise.
         training = self._searcher.trainings[trial.trial_id]
         if DISK_FULL in result:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result[DISK_FULL])
         if "epoch" in result:
+        if STORAGE_LOST in result:
+            self._searcher.lost = StorageError(result[STORAGE_LOST])
+            raise self._searcher.lost
             if self._plan.on_epoch(training, result):
-                (training.folder / run_directory.STOP).touch()
+                self._searcher.ask_to_stop(training)
             self._observer.on_epoch(training, result)
         return str(FIFOScheduler.CONTINUE)
 
@@ -172,6 +214,7 @@ def run_plan(
     fit: Fit | None = None,
     shared: str | None = None,
 ) -> None:
+    storage: StoredRun | None = None,
     """Run every open training of a plan on the cluster.
 
     Args:
@@ -183,6 +226,7 @@ def run_plan(
         fit: stands in for `busi_tune.training.loop.fit`.
         shared: a folder that all nodes see, where there are several.
 
+        storage: the run's place in a storage, which stands for such a folder.
     Raises:
         ClusterError: the cluster cannot run the trainings or was lost; what is finished stays.
     """
@@ -197,10 +241,10 @@ def run_plan(
         connected() as joined,
     ):
         request = resolve_request(resources, joined, plan.num_open())
-        if request.num_nodes > 1 and not shared:
+        if request.num_nodes > 1 and not shared and storage is None:
             raise ClusterError(
                 f"the cluster has {request.num_nodes} nodes: name a folder that all of them see "
-                "with --storage FOLDER"
+                "with --storage FOLDER, or a bucket with --storage s3://BUCKET/PREFIX"
             )
         logger.info(
             "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",
@@ -212,7 +256,8 @@ def run_plan(
         )
         try:
             trainable = build_trainable(request, images, splits, fit)
-            _tune(plan, trainable, request, resources.max_failures, observer, scratch)
+            searcher = PlanSearcher(plan, observer, resources.max_failures, Nodes(request), storage)
+            _tune(plan, trainable, request, searcher, observer, scratch)
         except (RayError, TuneError) as error:
             last_line = str(error).strip().splitlines()[-1]
             raise ClusterError(f"the run broke off: {last_line}") from error
@@ -222,11 +267,10 @@ def _tune(
     plan: Plan,
     trainable: Any,
     request: Request,
-    max_failures: int,
+    searcher: PlanSearcher,
     observer: Observer,
     scratch: str,
 ) -> None:
-    searcher = PlanSearcher(plan, observer, max_failures, Nodes(request))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -247,4 +291,8 @@ def _tune(
             failure_config=tune.FailureConfig(max_failures=0),  # the searcher tries again
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        if searcher.lost is not None:  # not as one error among those that Tune makes of it
+            raise searcher.lost

@@ -1,0 +1,79 @@
+"""A server of S3's protocol on 127.0.0.1, in a process of its own that can also fall silent."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from busi_tune.remote.address import parse_address
+from busi_tune.remote.objects import Objects
+from tests.processes import wait_until
+
+BUCKET = "bucket"
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+class Server:
+    """A server under way, with one bucket."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self.port = port
+
+    def uri(self, prefix: str) -> str:
+        return f"s3://{BUCKET}/{prefix}?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+
+    def objects(self, prefix: str) -> Objects:
+        return Objects(parse_address(self.uri(prefix)))
+
+    def fall_silent(self) -> None:
+        """Let requests wait for an answer, as a lost network does; nothing stored is lost."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def answer_again(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+
+def find_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def run_server(folder: Path) -> Iterator[Server]:
+    """Run a server with credentials that this process and those it starts find."""
+    from pyarrow.fs import S3FileSystem
+
+    port = find_port()
+    line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    log = folder / "server.log"
+    with log.open("wb") as file, pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        patch.setenv("HOME", str(folder))  # no credentials of whoever runs the tests
+        process = subprocess.Popen(line, stdout=file, stderr=file, env=dict(os.environ))
+        try:
+            wait_until(lambda: process.poll() is not None or answers(port), "the server")
+            assert process.poll() is None, log.read_text()
+            endpoint = {"endpoint_override": f"127.0.0.1:{port}", "scheme": "http"}
+            S3FileSystem(region="us-east-1", allow_bucket_creation=True, **endpoint).create_dir(
+                BUCKET
+            )
+            yield Server(process, port)
+        finally:
+            process.kill()
+            process.wait()
