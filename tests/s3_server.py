@@ -20,14 +20,14 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 class Server:
-    """A server under way, with one bucket."""
+    """A server under way, with one bucket; other hosts reach it by this machine's addresses."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self._process = process
         self.port = port
 
-    def uri(self, prefix: str) -> str:
-        return f"s3://{BUCKET}/{prefix}?endpoint_override=127.0.0.1:{self.port}&scheme=http"
+    def uri(self, prefix: str, address: str = "127.0.0.1") -> str:
+        return f"s3://{BUCKET}/{prefix}?endpoint_override={address}:{self.port}&scheme=http"
 
     def objects(self, prefix: str) -> Objects:
         return Objects(parse_address(self.uri(prefix)))
@@ -59,7 +59,7 @@ def run_server(folder: Path) -> Iterator[Server]:
     from pyarrow.fs import S3FileSystem
 
     port = find_port()
-    line = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    line = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(port)]
     log = folder / "server.log"
     with log.open("wb") as file, pytest.MonkeyPatch.context() as patch:
         for name, value in KEYS.items():

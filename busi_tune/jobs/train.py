@@ -24,7 +24,6 @@ from busi_tune.jobs.forecast import Part
 from busi_tune.plan import ListPlan, Training, read_outcome, record_failure
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.run import StoredRun
-from busi_tune.remote.training import SupersededError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def train_here(
     try:
         fit(training.config, images, split, folder, on_epoch_end)
     except Exception as error:
-        if find_full_disk(error) or isinstance(error, StorageError | SupersededError):
+        if find_full_disk(error) or isinstance(error, StorageError):
             raise
         record_failure(folder, error)
     else:

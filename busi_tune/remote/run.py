@@ -25,7 +25,7 @@ from busi_tune.study.backup import backup_study
 
 PUSHED = ".pushed.json"
 """In the run directory: checksums of what the storage has of it."""
-_FOLDERS_AT_START = (run_directory.STUDIES,)
+_GROWING_FOLDERS = (run_directory.STUDIES,)
 
 
 class StoredRun:
@@ -191,7 +191,7 @@ def _files_to_keep(run_dir: Path, whole: bool) -> Iterator[dict[str, Path]]:
     """Give the files of a run to keep by name; a study is given as a consistent copy."""
     with tempfile.TemporaryDirectory(prefix="busi_tune-") as scratch:
         files = {}
-        for path in _walk(run_dir, _FOLDERS_AT_START if not whole else None):
+        for path in _walk(run_dir, _GROWING_FOLDERS if not whole else None):
             name = path.relative_to(run_dir).as_posix()
             if path.suffix == ".db":
                 copy = Path(scratch) / name.replace("/", "-")

@@ -29,7 +29,7 @@ _OTHERS_SECONDS = 24 * 3600.0
 Owner = tuple[int, str]
 
 
-class SupersededError(RuntimeError):
+class SupersededError(StorageError):
     """A later attempt at the same training has taken it over."""
 
 

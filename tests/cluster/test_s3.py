@@ -1,0 +1,193 @@
+"""Runs whose storage is s3://: killed, lost to this machine, and gone on with from there."""
+
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+
+from busi_tune import kfold
+from tests.cluster.nodes import run_cluster
+from tests.processes import TINY, end_what_is_left, kill, start, wait_until
+from tests.s3_server import BUCKET, Server, run_server
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    ray_folder = tempfile.mkdtemp(prefix="bt-")  # short: sockets lie in it
+    with run_server(tmp_path_factory.mktemp("server")) as server, pytest.MonkeyPatch.context() as p:
+        p.setenv("RAY_TMPDIR", ray_folder)
+        yield server
+    shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """End the processes of a test that failed."""
+    yield
+    end_what_is_left()
+
+
+class Stored:
+    """What the storage has of a run."""
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.uri = server.uri(f"{prefix}/run")
+        self._objects = server.objects(f"{prefix}/run")
+
+    def names(self) -> list[str]:
+        return self._objects.list()
+
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """The manifest of each training by its key."""
+        keys = [name.split("/")[1] for name in self.names() if name.endswith("/manifest.json")]
+        return {key: json.loads(self.read(f"trainings/{key}/manifest.json")) for key in keys}
+
+    def ended(self) -> dict[str, dict[str, Any]]:
+        return {k: m for k, m in self.manifests().items() if "result.json" in m["files"]}
+
+    def epochs(self) -> int:
+        """Epochs of all trainings."""
+        tables = [name for name in self.names() if "/epochs.csv~" in name]
+        return sum(len(pd.read_csv(io.BytesIO(self.read(name)))) for name in tables)
+
+    def read(self, name: str) -> bytes:
+        content = self._objects.get(name)
+        assert content is not None, name
+        return content
+
+
+def enter_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Go to a machine of which nothing is known, as far as runs are concerned."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder / "runs" / "run"
+
+
+def test_a_search_whose_machine_is_lost_goes_on_on_another(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, stored = tmp_path / "log", Stored(server, "search")
+    settings = [*TINY, "--training.epochs=2", "--search.num_trials=4", "--search.pruner=none"]
+    settings += ["--search.refit=1", "--search.refit_seeds=1"]
+    settings += ["--run_dir=runs/run", f"--storage={server.uri('search')}"]
+    enter_machine(tmp_path / "first", monkeypatch)
+    driver = start("search", settings, log)
+    wait_until(lambda: len(stored.ended()) >= 2 or driver.poll() is not None, "the second result")
+    assert driver.poll() is None, log.read_text()
+    kill(driver)
+    before = stored.ended()
+    shutil.rmtree(tmp_path / "first")
+
+    run_dir = enter_machine(tmp_path / "second", monkeypatch)
+    assert start("search", [f"--resume={stored.uri}"], log).wait() == 0, log.read_text()
+    after = stored.ended()
+    assert {key: after[key] for key in before} == before, "a finished training was run again"
+    trials = pd.read_csv(run_dir / "trials.csv")
+    assert trials["trial"].tolist() == list(range(4))
+    assert set(trials["key"]) >= before.keys(), "a finished trial was lost"
+    epochs = pd.read_csv(run_dir / "epochs.csv").groupby("key")["epoch"].agg(list)
+    assert epochs.map(lambda each: each == [1, 2]).all(), "an epoch is there twice or not at all"
+
+    names = set(stored.names())
+    local = [
+        path for path in run_dir.rglob("*") if path.is_file() and "trainings" not in path.parts
+    ]
+    copied = {path.relative_to(run_dir).as_posix() for path in local if is_of_the_run(path)}
+    assert {"best.yaml", "report.html", "study.db", "closed_test.json"} <= copied
+    assert copied <= names
+    (tmp_path / "study.db").write_bytes(stored.read("study.db"))
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    lost = set(trials["key"]) - set(trials.nlargest(1, "value")["key"])
+    kept = {name.split("/")[1] for name in names if "/best.ckpt~" in name}
+    assert not kept & lost, "checkpoints of trials that lost are kept"
+
+    head, log = stored.read("head.json"), tmp_path / "log of a finished run"
+    enter_machine(tmp_path / "third", monkeypatch)
+    assert start("search", [f"--resume={stored.uri}"], log).wait() == 0, log.read_text()
+    assert "Ray" not in log.read_text(), "a finished run started Ray"
+    assert stored.ended() == after
+    assert stored.read("head.json") == head, "a finished run changed the storage"
+
+
+def is_of_the_run(path: Path) -> bool:
+    return not path.name.startswith((".", "lock")) and "backup" not in path.name
+
+
+def test_a_cross_validation_survives_its_storage_and_its_machine(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage falls silent, the run is resumed; its machine is lost, it goes on on another."""
+    log, stored = tmp_path / "log", Stored(server, "kfold")
+    settings = [*TINY, "--training.epochs=4", "--kfold.num_folds=2", "--kfold.models={}"]
+    settings += ["--run_dir=runs/run", f"--storage={server.uri('kfold')}"]
+    settings += ["--resources.wait_seconds=1", "--resources.max_concurrent=1"]
+    enter_machine(tmp_path / "first", monkeypatch)
+    driver = start("kfold", settings, log)
+    wait_until(lambda: stored.epochs() >= 1 or driver.poll() is not None, "an epoch")
+    assert driver.poll() is None, log.read_text()
+    server.fall_silent()
+    try:
+        assert driver.wait() == 3, log.read_text()
+    finally:
+        server.answer_again()
+    assert "does not answer" in log.read_text()
+    assert "go on with: python -m busi_tune.kfold --resume" in log.read_text()
+
+    epochs = stored.epochs()
+    driver = start("kfold", ["--resume=runs/run"], log)
+    wait_until(lambda: stored.epochs() > epochs or driver.poll() is not None, "another epoch")
+    assert driver.poll() is None, log.read_text()
+    kill(driver)
+    before = stored.ended()
+    shutil.rmtree(tmp_path / "first")
+
+    run_dir = enter_machine(tmp_path / "second", monkeypatch)
+    assert start("kfold", [f"--resume={stored.uri}"], log).wait() == 0, log.read_text()
+    after = stored.ended()
+    assert len(after) == 2
+    assert {key: after[key] for key in before} == before, "a finished fold was run again"
+    table = pd.read_csv(run_dir / "epochs.csv").groupby("key")["epoch"].agg(list)
+    assert table.tolist() == [[1, 2, 3, 4]] * 2
+    starts = pd.concat(pd.read_csv(path) for path in run_dir.glob("trainings/*/starts.csv"))
+    assert len(starts) >= 3
+    assert (starts["after_epoch"] > 0).sum() >= 1, "a fold went on from its checkpoint"
+    assert not [name for name in stored.names() if "/last.ckpt~" in name]
+
+
+def test_nodes_without_a_shared_folder_train_as_ranks_of_one_training(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*TINY, "--training.epochs=2", "--kfold.num_folds=2", "--kfold.models={}"]
+    settings += ["--resources.num_workers=2", "--run_dir=runs/run"]
+    run_dir, log = enter_machine(tmp_path / "first", monkeypatch), tmp_path / "log"
+    with run_cluster(2) as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        uri = server.uri("ranks", cluster.address.partition(":")[0])
+        driver = start("kfold", [*settings, f"--storage={uri}"], log, cluster.address)
+        assert driver.wait() == 0, log.read_text()
+    assert len(Stored(server, "ranks").ended()) == 2
+    assert pd.read_csv(run_dir / "folds.csv")["num_workers"].tolist() == [2, 2]
+    assert not list(run_dir.glob("trainings/*/lock")), "a worker trained in the driver's folder"
+
+
+@pytest.mark.parametrize(
+    ("bucket", "said"), [("other", "has no bucket other; create it"), (BUCKET, "is no run")]
+)
+def test_a_storage_that_has_not_what_is_asked_for_is_bad_input(
+    server: Server, capsys: pytest.CaptureFixture[str], bucket: str, said: str
+) -> None:
+    uri = server.uri("nothing").replace(BUCKET, bucket)
+    flag = "--storage" if bucket == "other" else "--resume"
+    assert kfold.main([flag, uri]) == 2
+    assert said in capsys.readouterr().err
