@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from busi_tune.command_line import DONE, SOME_FAILED, Options
@@ -43,16 +44,15 @@ def run_kfold(options: Options) -> int:
     parts = plan_parts(models, search, config.kfold.num_folds * config.kfold.num_repeats)
     storage = open_storage(options)
     images = load_run_images(options, "kfold")
+    draw_folds = partial(make_all_folds, images, config)
     if options.dry_run:
-        folds = make_all_folds(images, config)
+        folds = draw_folds()
         show_plan(parts, images, next(iter(folds.values())), config, run_dir)
         return DONE
     check_disk(parts, options)
     sets = load_sizes(search.config, images) if search else images
     with (
-        open_run(
-            "kfold", options, images, lambda: make_all_folds(images, config), storage
-        ) as splits,
+        open_run("kfold", options, images, draw_folds, storage) as splits,
         open_searches(search, splits, images, run_dir) as searches,
     ):
         audit_folds(splits, lambda: make_naive_folds(images, config), images, config, run_dir)
@@ -67,15 +67,12 @@ def run_kfold(options: Options) -> int:
         def gather() -> None:
             gather_run(run_dir, placed(), reader)
 
-        def export() -> None:
-            export_nested_trials(searches, run_dir)
-
+        export = partial(export_nested_trials, searches, run_dir)
         nested = [each.plan(export, gather) for each in searches]
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
-        earlier = [t for each in searches for t in place_ended(each.study, each.place_trial)]
+        earlier = [t for s in searches for t in place_ended(s.study, s.place_trial)] + placed()
         splits |= {each.inner_name: each.inner_split for each in searches}
         check_code(run_dir, plan)
-        earlier += placed()
         run_on_cluster(plan, sets, splits, config, run_dir.name, earlier, storage=storage)
         export()
         code = finish_run(placed(), images, run_dir)

@@ -14,7 +14,6 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
-from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -24,6 +23,7 @@ from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
 from busi_tune.orchestration.nodes import Nodes
+from busi_tune.orchestration.quiet import Lines, Unsaved
 from busi_tune.orchestration.trainable import (
     DISK_FULL,
     STORAGE_LOST,
@@ -52,14 +52,7 @@ class Observer(Protocol):
         """A training ended."""
 
 
-class _Unsaved:
-    """Keeps Tune's snapshots from carrying the plan, whose own files are the truth."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class PlanSearcher(_Unsaved, Searcher):
+class PlanSearcher(Unsaved, Searcher):
     """Asks the plan for trainings and tells it of their ends.
 
     It gives out as many at a time as the cluster carries now, and gives those whose worker died
@@ -161,19 +154,7 @@ class PlanSearcher(_Unsaved, Searcher):
         """Take up nothing."""
 
 
-class Lines(TrialProgressCallback):
-    """Stands where Tune would print its own lines per trial."""
-
-    def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
-        """Say nothing."""
-
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        """Say nothing: the observer does."""
-
-
-class PlanScheduler(_Unsaved, FIFOScheduler):
+class PlanScheduler(Unsaved, FIFOScheduler):
     """Tells the plan of epochs; a training that should stop finds a stop file and ends itself.
 
     Ended from outside, a training of several workers could leave its placement group behind.
@@ -190,16 +171,16 @@ class PlanScheduler(_Unsaved, FIFOScheduler):
 
         Raises:
             OSError: a training found the disk full; the run is to be broken off.
-        """
             StorageError: a training lost the storage; likewise.
         training = self._searcher.trainings[trial.trial_id]
+        """
         if DISK_FULL in result:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result[DISK_FULL])
-        if "epoch" in result:
         if STORAGE_LOST in result:
             self._searcher.lost = StorageError(result[STORAGE_LOST])
             raise self._searcher.lost
             if self._plan.on_epoch(training, result):
+        if "epoch" in result:
                 self._searcher.ask_to_stop(training)
             self._observer.on_epoch(training, result)
         return str(FIFOScheduler.CONTINUE)
@@ -213,9 +194,9 @@ def run_plan(
     observer: Observer,
     fit: Fit | None = None,
     shared: str | None = None,
-) -> None:
     storage: StoredRun | None = None,
     """Run every open training of a plan on the cluster.
+) -> None:
 
     Args:
         plan: what to train.
@@ -225,9 +206,9 @@ def run_plan(
         observer: who shows progress.
         fit: stands in for `busi_tune.training.loop.fit`.
         shared: a folder that all nodes see, where there are several.
-
         storage: the run's place in a storage, which stands for such a folder.
     Raises:
+
         ClusterError: the cluster cannot run the trainings or was lost; what is finished stays.
     """
     if plan.num_open() == 0:
@@ -259,6 +240,17 @@ def run_plan(
             searcher = PlanSearcher(plan, observer, resources.max_failures, Nodes(request), storage)
             _tune(plan, trainable, request, searcher, observer, scratch)
         except (RayError, TuneError) as error:
+def _announce(plan: Plan, request: Request) -> None:
+    logger.info(
+        "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",
+        plan.num_open(),
+        request.max_concurrent,
+        request.num_workers,
+        request.cpus_per_worker,
+        request.gpus_per_worker,
+    )
+
+
             last_line = str(error).strip().splitlines()[-1]
             raise ClusterError(f"the run broke off: {last_line}") from error
 

@@ -59,7 +59,7 @@ class Objects:
 
         bucket, service = self.address.bucket, self.address.service
         try:
-            info = _within(2 * ANSWER_SECONDS, lambda: self._files.get_file_info(bucket))
+            info = _within(ANSWER_SECONDS, lambda: self._files.get_file_info(bucket))
         except OSError as error:
             raise ValueError(f"storage {self.address.shown}: {describe(error, service)}") from error
         if info.type == FileType.NotFound:

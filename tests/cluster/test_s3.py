@@ -97,19 +97,7 @@ def test_a_search_whose_machine_is_lost_goes_on_on_another(
     epochs = pd.read_csv(run_dir / "epochs.csv").groupby("key")["epoch"].agg(list)
     assert epochs.map(lambda each: each == [1, 2]).all(), "an epoch is there twice or not at all"
 
-    names = set(stored.names())
-    local = [
-        path for path in run_dir.rglob("*") if path.is_file() and "trainings" not in path.parts
-    ]
-    copied = {path.relative_to(run_dir).as_posix() for path in local if is_of_the_run(path)}
-    assert {"best.yaml", "report.html", "study.db", "closed_test.json"} <= copied
-    assert copied <= names
-    (tmp_path / "study.db").write_bytes(stored.read("study.db"))
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
-    lost = set(trials["key"]) - set(trials.nlargest(1, "value")["key"])
-    kept = {name.split("/")[1] for name in names if "/best.ckpt~" in name}
-    assert not kept & lost, "checkpoints of trials that lost are kept"
+    check_copy(stored, run_dir, trials, tmp_path / "study.db")
 
     head, log = stored.read("head.json"), tmp_path / "log of a finished run"
     enter_machine(tmp_path / "third", monkeypatch)
@@ -117,6 +105,23 @@ def test_a_search_whose_machine_is_lost_goes_on_on_another(
     assert "Ray" not in log.read_text(), "a finished run started Ray"
     assert stored.ended() == after
     assert stored.read("head.json") == head, "a finished run changed the storage"
+
+
+def check_copy(stored: Stored, run_dir: Path, trials: pd.DataFrame, study_file: Path) -> None:
+    """All of a finished search lies in the storage, and no checkpoint that nobody needs."""
+    names = set(stored.names())
+    local = [
+        path for path in run_dir.rglob("*") if path.is_file() and "trainings" not in path.parts
+    ]
+    copied = {path.relative_to(run_dir).as_posix() for path in local if is_of_the_run(path)}
+    assert {"best.yaml", "report.html", "study.db", "closed_test.json"} <= copied
+    assert copied <= names
+    study_file.write_bytes(stored.read("study.db"))
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{study_file}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
+    lost = set(trials["key"]) - set(trials.nlargest(1, "value")["key"])
+    kept = {name.split("/")[1] for name in names if "/best.ckpt~" in name}
+    assert not kept & lost, "checkpoints of trials that lost are kept"
 
 
 def is_of_the_run(path: Path) -> bool:
