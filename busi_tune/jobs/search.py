@@ -20,8 +20,8 @@ from busi_tune.jobs.common import (
     images_at,
     load_run_images,
     open_run,
-    place_training,
     open_storage,
+    place_training,
     run_on_cluster,
     write_tables_and_figures,
 )
@@ -31,8 +31,8 @@ from busi_tune.jobs.forecast import plan_search
 from busi_tune.jobs.refit import Refits, refit_splits, without_test
 from busi_tune.jobs.space import read_space
 from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Plan, Training, read_outcome
-from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.remote.run import StoredRun
+from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.run_directory import was_set_aside, write_atomic
 from busi_tune.search_space import Dimension, image_sizes
 from busi_tune.settings import override, to_yaml
@@ -57,8 +57,8 @@ def run_search(options: Options) -> int:
     known = read_known(config, space, run_dir)
     check_models(known.baselines)
     parts = plan_search(samples, known.baselines, config.search)
-    images = load_run_images(options, "search")
     storage = open_storage(options)
+    images = load_run_images(options, "search")
     if options.dry_run:
         show_space(space)
         split = make_splits(images, config)[SPLIT]
@@ -77,8 +77,8 @@ def run_search(options: Options) -> int:
         search = Search(study, config, space, known, splits, images, run_dir, storage=storage)
         plan, left = search.plan()
         check_code(run_dir, plan)
-        run_on_cluster(
         splits, ended = search.development, search.ended()
+        run_on_cluster(
             plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage
         )
         return search.close()
@@ -97,9 +97,9 @@ class Search:
     run_dir: Path
     settled: set[str] = field(default_factory=set)
     """Trainings whose checkpoints are gone already, or needed to make their result anew."""
-
     storage: StoredRun | None = None
     """The run's place in a storage that is no folder."""
+
     @property
     def development(self) -> dict[str, Split]:
         """All splits as trainings are given them: the test part stays closed."""

@@ -38,24 +38,24 @@ WORKER_POLL_SECONDS = "0.1"
 
 DISK_FULL = "disk_full"
 """What a training reports instead of an epoch where it could not write; the value is its folder."""
-
 STORAGE_LOST = "storage_lost"
 """What it reports where the storage was lost; the value says why."""
+
 
 def to_message(training: Training, address: str = "") -> dict[str, Any]:
     """Put a training into what Tune carries: small, and free of classes of this project.
 
     Tune keeps several copies of it for every trial, so the settings are one string.
-    """
 
     Args:
         training: the training.
         address: of its folder in a storage; empty where all nodes see its folder.
+    """
     return {
         "name": training.name,
         "folder": str(training.folder),
-        "split": training.split,
         "address": address,
+        "split": training.split,
         "settings": json.dumps(asdict(training.config)),
     }
 
@@ -91,6 +91,7 @@ def build_trainable(
 def _train_in_actor(
     message: dict[str, Any], stored: dict[int, Any], splits: dict[str, Split], fit: Fit | None
 ) -> None:
+    _find_workplace(message).forget_failure()
     _run(message, stored, splits, fit, tune.report)
 
 
@@ -106,7 +107,6 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     try:
         trainer.fit()
     except ControllerError as error:
-    _find_workplace(message).forget_failure()
         reason = ClusterError(
             f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
             "something else holds their place in the cluster, or it lost nodes"
@@ -175,13 +175,20 @@ def _run(
     size = config.data.image_size if len(stored) > 1 else next(iter(stored))
     images = ray.get(stored[size])
 
+    workplace = _find_workplace(message)
+
     def on_epoch_end(metrics: dict[str, float]) -> bool:
+        workplace.keep()
         report(dict(metrics))
         return workplace.is_asked_to_stop()
 
     try:
+        folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
         note_start(folder)
         fit(config, images, splits[message["split"]], folder, on_epoch_end)
+        workplace.keep()
+    except SupersededError:
+        workplace.wait_for_end()
     except Exception as error:
         broken = _describe_breakdown(error, message)
         if broken:
@@ -189,30 +196,9 @@ def _run(
                 raise RuntimeError(*broken) from error
             report(broken)
             return
-    workplace = _find_workplace(message)
-
         workplace.record_failure(error, not alone and _may_come_from_another_rank(error))
-        workplace.keep()
         if not alone:
             raise  # the other ranks wait for this one
-
-
-        folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
-def _may_come_from_another_rank(error: Exception) -> bool:
-    """A rank whose peer died fails with a RuntimeError of the collective."""
-        workplace.keep()
-    except SupersededError:
-        workplace.wait_for_end()
-    import torch
-
-    return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
-
-
-def _real_fit(config: Config) -> Fit:
-    import torch
-
-    from busi_tune.training.loop import fit
-
     finally:
         workplace.close()
 
@@ -229,5 +215,19 @@ def _describe_breakdown(error: Exception, message: dict[str, Any]) -> dict[str, 
     if find_full_disk(error):
         return {DISK_FULL: message["folder"]}
     return {STORAGE_LOST: str(error)} if isinstance(error, StorageError) else {}
+
+
+def _may_come_from_another_rank(error: Exception) -> bool:
+    """A rank whose peer died fails with a RuntimeError of the collective."""
+    import torch
+
+    return isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def _real_fit(config: Config) -> Fit:
+    import torch
+
+    from busi_tune.training.loop import fit
+
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     return fit

@@ -172,15 +172,15 @@ class PlanScheduler(Unsaved, FIFOScheduler):
         Raises:
             OSError: a training found the disk full; the run is to be broken off.
             StorageError: a training lost the storage; likewise.
-        training = self._searcher.trainings[trial.trial_id]
         """
+        training = self._searcher.trainings[trial.trial_id]
         if DISK_FULL in result:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result[DISK_FULL])
         if STORAGE_LOST in result:
             self._searcher.lost = StorageError(result[STORAGE_LOST])
             raise self._searcher.lost
-            if self._plan.on_epoch(training, result):
         if "epoch" in result:
+            if self._plan.on_epoch(training, result):
                 self._searcher.ask_to_stop(training)
             self._observer.on_epoch(training, result)
         return str(FIFOScheduler.CONTINUE)
@@ -195,8 +195,8 @@ def run_plan(
     fit: Fit | None = None,
     shared: str | None = None,
     storage: StoredRun | None = None,
-    """Run every open training of a plan on the cluster.
 ) -> None:
+    """Run every open training of a plan on the cluster.
 
     Args:
         plan: what to train.
@@ -207,8 +207,8 @@ def run_plan(
         fit: stands in for `busi_tune.training.loop.fit`.
         shared: a folder that all nodes see, where there are several.
         storage: the run's place in a storage, which stands for such a folder.
-    Raises:
 
+    Raises:
         ClusterError: the cluster cannot run the trainings or was lost; what is finished stays.
     """
     if plan.num_open() == 0:
@@ -227,19 +227,16 @@ def run_plan(
                 f"the cluster has {request.num_nodes} nodes: name a folder that all of them see "
                 "with --storage FOLDER, or a bucket with --storage s3://BUCKET/PREFIX"
             )
-        logger.info(
-            "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",
-            plan.num_open(),
-            request.max_concurrent,
-            request.num_workers,
-            request.cpus_per_worker,
-            request.gpus_per_worker,
-        )
+        _announce(plan, request)
         try:
             trainable = build_trainable(request, images, splits, fit)
             searcher = PlanSearcher(plan, observer, resources.max_failures, Nodes(request), storage)
             _tune(plan, trainable, request, searcher, observer, scratch)
         except (RayError, TuneError) as error:
+            last_line = str(error).strip().splitlines()[-1]
+            raise ClusterError(f"the run broke off: {last_line}") from error
+
+
 def _announce(plan: Plan, request: Request) -> None:
     logger.info(
         "%d training(s) to go, up to %d at a time, each %d worker(s) of %g CPU(s), %g GPU(s)",
@@ -249,10 +246,6 @@ def _announce(plan: Plan, request: Request) -> None:
         request.cpus_per_worker,
         request.gpus_per_worker,
     )
-
-
-            last_line = str(error).strip().splitlines()[-1]
-            raise ClusterError(f"the run broke off: {last_line}") from error
 
 
 def _tune(
