@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,18 @@ class Request:
     """Trainings at a time that the user allows; 0: as many as fit."""
     joined: bool = False
     """Whether the cluster was there before the run."""
+    place: dict[str, float] = field(default_factory=dict)
+    """What only the node has to which all workers are tied; empty: any node will do."""
 
     def count_fitting(self, nodes: list[dict[str, float]]) -> int:
         """Return how many trainings fit on nodes with these resources."""
         cpus, gpus = self.cpus_per_worker, self.gpus_per_worker
-        return sum(workers_on(node, cpus, gpus) for node in nodes) // self.num_workers
+        allowed = [node for node in nodes if self.place.keys() <= node.keys()]
+        return sum(workers_on(node, cpus, gpus) for node in allowed) // self.num_workers
+
+    def tied_to_this_node(self) -> "Request":
+        """Return the request for trainings whose folders no other node sees."""
+        return replace(self, place={f"node:{ray.util.get_node_ip_address()}": 0.001})
 
     def limit(self, number: int) -> int:
         """Return how many of so many trainings may run at a time."""

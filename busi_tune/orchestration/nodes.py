@@ -71,7 +71,7 @@ class Nodes:
             logger.info("%d node(s) now, up to %d training(s) at a time", len(nodes), room)
         self._room, self._num_nodes = room, len(nodes)
         self._note_lost(lambda node: not node["Alive"])
-        if request.joined:
+        if request.joined and not request.place:
             self._demand.ask(request.num_workers * max(0, request.limit(wanted) - room))
 
     def find_lost(self) -> frozenset[str]:

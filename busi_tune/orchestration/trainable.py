@@ -80,7 +80,8 @@ def build_trainable(
             _train_in_actor, stored=stored, splits=dict(splits), fit=fit
         )
         return tune.with_resources(
-            function, {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker}
+            function,
+            {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker} | request.place,
         )
     shared = ray.put((stored, dict(splits), fit))
     function = tune.with_parameters(_train_on_workers, request=request, shared=[shared])
@@ -133,9 +134,9 @@ def _build_trainer(
         scaling_config=train.ScalingConfig(
             num_workers=request.num_workers,
             use_gpu=request.gpus_per_worker > 0,
-            resources_per_worker={"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker}
-            if request.gpus_per_worker
-            else {"CPU": request.cpus_per_worker},
+            resources_per_worker={"CPU": request.cpus_per_worker}
+            | ({"GPU": request.gpus_per_worker} if request.gpus_per_worker else {})
+            | request.place,
         ),
         run_config=train.RunConfig(
             # A name of its own each time: the training's folder is what a retry goes on from.

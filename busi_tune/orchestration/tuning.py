@@ -114,7 +114,8 @@ class PlanSearcher(Unsaved, Searcher):
     ) -> None:
         """Read from the training's folder how it ended, and tell the plan."""
         training = self.trainings.pop(trial_id)
-        if error and self._goes_on(training, self._lost_before.pop(trial_id)):
+        lost_before = self._lost_before.pop(trial_id)
+        if error and self._goes_on(training, lost_before):
             self._again.append(training)
             return
         times = "once" if self._tries == 1 else f"{self._tries} times"
@@ -227,6 +228,8 @@ def run_plan(
                 f"the cluster has {request.num_nodes} nodes: name a folder that all of them see "
                 "with --storage FOLDER, or a bucket with --storage s3://BUCKET/PREFIX"
             )
+        if joined and not shared and storage is None:
+            request = request.tied_to_this_node()  # others may join, and would not see the folders
         _announce(plan, request)
         try:
             trainable = build_trainable(request, images, splits, fit)

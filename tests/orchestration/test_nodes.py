@@ -125,7 +125,8 @@ class NoDemand:
 
 def node(name: str, cpus: float = 1, alive: bool = True, port: int = 1) -> dict[str, Any]:
     address = {"NodeManagerAddress": "127.0.0.1", "NodeManagerPort": port}
-    return {"NodeID": name, "Alive": alive, "Resources": {"CPU": cpus}, **address}
+    resources = {"CPU": cpus, f"node:{name}": 1.0}
+    return {"NodeID": name, "Alive": alive, "Resources": resources, **address}
 
 
 @pytest.fixture
@@ -149,7 +150,13 @@ def request(**settings: Any) -> Request:
 
 @pytest.mark.parametrize(
     ("settings", "room", "asked"),
-    [({}, 3, 5), ({"most": 2}, 2, 0), ({"num_workers": 2}, 1, 14), ({"joined": False}, 3, None)],
+    [
+        ({}, 3, 5),
+        ({"most": 2}, 2, 0),
+        ({"num_workers": 2}, 1, 14),
+        ({"joined": False}, 3, None),
+        ({"place": {"node:first": 0.001}}, 1, None),
+    ],
 )
 def test_nodes_that_join_make_room_and_what_does_not_fit_is_shown_to_an_autoscaler(
     there: list[dict[str, Any]],
