@@ -17,7 +17,7 @@ from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.flags import build_parser, load_models, parse_flags, source_of_setting, to_config
 from busi_tune.full_disk import describe_full_disk, find_full_disk
-from busi_tune.kfold_models import load_search, resolve_search
+from busi_tune.kfold_models import load_search, resolve_search, take_images_of_models
 from busi_tune.remote.address import is_remote
 from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
@@ -80,6 +80,7 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
         config = to_config(chosen)
         if command.compares_models and chosen.models:
             config.kfold.models = load_models([Path(file) for file in chosen.models], arguments)
+            config = take_images_of_models(config, arguments)
     search_source = load_search(config, arguments)
     check_config(config)
     resolve_search(config, search_source)

@@ -24,7 +24,8 @@ class SearchConfig:
     """Trials in all."""
     budget: str = ""
     """Wall-clock time over all starts after which no trial is started and running ones end with
-    their epoch: 2h, 90m, 45s, 1h30m. Refits come after it. Empty: no limit."""
+    their epoch: 2h, 90m, 45s, 1h30m. Refits come after it; trials that it stopped stay stopped when
+    it is raised later. Empty: no limit."""
     target: float | None = None
     """Value of the first objective at which no further trial is started."""
     space: dict[str, Any] = field(default_factory=default_space)

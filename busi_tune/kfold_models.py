@@ -6,7 +6,13 @@ from typing import Any
 
 from busi_tune.config import Config
 from busi_tune.config_jobs import SearchConfig
-from busi_tune.flags import file_of_setting, given_settings, load_settings, typed_override
+from busi_tune.flags import (
+    file_of_setting,
+    given_settings,
+    load_settings,
+    source_of_setting,
+    typed_override,
+)
 from busi_tune.search_space import compile_space
 from busi_tune.settings import dotted
 
@@ -34,6 +40,18 @@ def resolve_models(config: Config) -> dict[str, Config]:
             raise ValueError(f"{source}: this is the name of kfold.search's winners; rename it")
         resolved[name] = _resolve(config, settings, source, MODEL_SECTIONS)
     return resolved
+
+
+def take_images_of_models(config: Config, flags: Sequence[str]) -> Config:
+    """Compare models at the size for which they were made, where nothing else names one.
+
+    Files that name different sizes are refused later, by their names.
+    """
+    for name in ("data.image_size", "data.resize"):
+        made_for = {settings.get(name) for settings in config.kfold.models.values()} - {None}
+        if len(made_for) == 1 and not source_of_setting(name, flags):
+            config = typed_override(config, {name: made_for.pop()}, "--models")
+    return config
 
 
 def is_model_name(name: str) -> bool:

@@ -137,9 +137,18 @@ def run(options: argparse.Namespace) -> None:
 
         predict_folder(Request(**wanted))
     else:
+        _refuse_idle_flags(options)
         from busi_tune.jobs.export import export_model
 
         export_model(options.run, options.out, options.model, export == "onnx")
+
+
+def _refuse_idle_flags(options: argparse.Namespace) -> None:
+    """Refuse flags of predictions beside --export, which would leave them out without a word."""
+    defaults = {"threshold": None, "flips": False, "skip_bad": False, "device": "auto"}
+    idle = [f"--{name}" for name, value in defaults.items() if getattr(options, name) != value]
+    if idle:
+        raise ValueError(f"{', '.join(idle)} does nothing beside --export: leave it out")
 
 
 if __name__ == "__main__":

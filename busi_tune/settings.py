@@ -121,10 +121,21 @@ def to_yaml(config: Config) -> str:
 def differences(old: Config, new: Config, ignore: Iterable[str] = ()) -> list[str]:
     """List the settings in which two configurations differ, as `name: old -> new`."""
     before, after, skip = flatten(old), flatten(new), set(ignore)
+    changed = [name for name in before if name not in skip and before[name] != after[name]]
+    return [line for name in changed for line in _compare(name, before[name], after[name])]
+
+
+def _compare(name: str, before: Any, after: Any) -> list[str]:
+    """Say how a setting differs; of a mapping only the entries that do."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return [f"{name}: {before} -> {after}"]
+    entries = dict.fromkeys((*before, *after))
+    absent = "not there"
+    pairs = {entry: (before.get(entry, absent), after.get(entry, absent)) for entry in entries}
     return [
-        f"{name}: {before[name]} -> {after[name]}"
-        for name in before
-        if name not in skip and before[name] != after[name]
+        f"{name}, {entry}: {one} -> {other}"
+        for entry, (one, other) in pairs.items()
+        if one != other
     ]
 
 

@@ -43,8 +43,12 @@ FLAGS = {
 
 def run_search(folder: Path, method: list[str], seed: int, budget: str) -> None:
     flags = [word for name, value in FLAGS.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "busi_tune.search", "--run_dir", str(folder), *flags, *method]
-    command += ["--seed", str(seed), "--search.budget", budget]
+    command = [sys.executable, "-m", "busi_tune.search"]
+    if folder.exists():
+        command += ["--resume", str(folder)]
+    else:
+        command += ["--run_dir", str(folder), *flags, *method]
+        command += ["--seed", str(seed), "--search.budget", budget]
     subprocess.run(command, check=True)
 
 

@@ -112,3 +112,30 @@ def test_a_nested_search_does_not_grow_on_resume(tmp_path: Path) -> None:
     assert parse(COMMAND, [f"--resume={folder}"]).config == nested()
     with pytest.raises(ValueError, match=r"search\.num_trials: 40 -> 50"):
         parse(COMMAND, [f"--resume={folder}", "--search.num_trials=50"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "flags", "expected"),
+    [
+        ([96, None], [], 96),
+        ([96, 96], ["--config=run.yaml"], 48),
+        ([96, None], ["--data.image_size=32"], 32),
+        ([96, 64], [], 256),
+    ],
+)
+def test_models_are_compared_at_their_size_where_nothing_else_names_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: list[int | None],
+    flags: list[str],
+    expected: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "run.yaml", "data: {image_size: 48}\n")
+    files = [
+        write(tmp_path / f"{n}.yaml", f"data: {{image_size: {size}}}" if size else "seed: 0")
+        for n, size in enumerate(sizes)
+    ]
+    models = ["--models", *map(str, files)]
+    config = parse(COMMAND, ["--data.root=BUSI", *flags, *models]).config
+    assert config.data.image_size == expected

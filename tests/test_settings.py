@@ -183,6 +183,16 @@ def test_differences_name_old_and_new() -> None:
     assert differences(Config(), changed, ignore={"search.num_trials"}) == ["seed: 0 -> 1"]
 
 
+def test_of_a_changed_space_only_its_changed_entries_are_named() -> None:
+    before = override(Config(), {"search.space": {"a": [1, 2], "b": [3], "c": 4}})
+    after = override(Config(), {"search.space": {"a": [1, 2], "b": [5], "d": 6}})
+    assert differences(before, after) == [
+        "search.space, b: [3] -> [5]",
+        "search.space, c: 4 -> not there",
+        "search.space, d: not there -> 6",
+    ]
+
+
 def test_the_key_depends_on_what_decides_the_result_and_on_nothing_else() -> None:
     key = training_key(Config(), "hash", PARTS)
 

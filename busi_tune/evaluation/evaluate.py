@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -24,7 +23,7 @@ from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.data.resizing import Box
 from busi_tune.evaluation.calibration import LOGITS, Histogram, count_logits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
-from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
+from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level, write_png
 from busi_tune.evaluation.operating_point import (
     THRESHOLDS,
     Levels,
@@ -97,7 +96,7 @@ def evaluate(
         full = original_probabilities(probability, images.box(index), truth.shape)
         levels = quantise(full).cpu().numpy()
         if predictions is not None:
-            _save_map(predictions / f"{images.names[index]}.png", levels)
+            write_png(predictions / f"{images.names[index]}.png", levels)
         row = _score(levels, truth, images.first_mask(index), threshold)
         rows.append(_describe(images, index) | row | _named(resized, "_resized"))
         by_threshold.append(counts_by_threshold(levels, truth))
@@ -192,11 +191,6 @@ def original_levels(probability: Tensor, box: Box, size: tuple[int, ...]) -> Lev
     """Bring probabilities to the image's own size, as above, and round them to grey levels."""
     levels: Levels = quantise(original_probabilities(probability, box, size)).cpu().numpy()
     return levels
-
-
-def _save_map(path: Path, levels: Levels) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(levels).save(path)
 
 
 def _describe(images: ImageSet, index: int) -> Row:

@@ -1,6 +1,14 @@
-"""Probabilities as the grey levels of an 8-bit image, and their threshold."""
+"""Probabilities as the grey levels of an 8-bit image, its file and their threshold."""
 
+import io
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from busi_tune.run_directory import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,3 +34,10 @@ def threshold_level(threshold: float) -> int:
 def is_lesion(levels: "Tensor", threshold: float) -> "Tensor":
     """Threshold a map of grey levels; bool of the same shape."""
     return levels >= threshold_level(threshold)
+
+
+def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Write an image, so that it appears whole or not at all."""
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG")
+    write_atomic(path, content.getvalue())

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from busi_tune.data.busi import quote
+from busi_tune.data.micro_batches import MicroBatches
 from busi_tune.data.phases import Phases
 from busi_tune.data.resizing import find_box
 from busi_tune.evaluation.evaluate import original_levels
@@ -98,14 +101,16 @@ def refuse_existing(out: Path) -> None:
 
 def warn_of_seen(inputs: Inputs, source: Source, networks: Networks) -> str:
     """Warn of images that the networks were trained on; return a sentence, empty without any."""
-    root = networks.config.data.root
-    seen, how = find_seen(inputs, read_trained(source.folder), Path(root) if root else None)
+    data, trained = networks.config.data, read_trained(source.folder)
+    seen, by_content = find_seen(inputs, trained, data)
     if not seen:
         return ""
-    sentence = (
-        f"{len(seen)} of these {len(inputs.paths)} images are among those that the networks were "
-        f"trained on (told {how}), which flatters the predictions."
-    )
+    if by_content:
+        told = "are among those that the networks were trained on, which flatters the predictions"
+    else:
+        told = "have the name of an image that the networks were trained on: if it is the same, "
+        told += "that flatters the predictions"
+    sentence = f"{len(seen)} of these {len(inputs.paths)} images {told}."
     logger.warning(
         "%s A kfold run's predictions/ holds those of the fold that had not seen an image: %s",
         *(sentence, quote(seen)),
@@ -145,9 +150,16 @@ def run_networks(
 ) -> Iterator[Predicted]:
     """Predict image after image, in batches of `training.evaluation_batch_size`."""
     config, level = networks.config, threshold_level(threshold)
+    parts = MicroBatches("prediction")
     for batch in inputs.read(config.training.evaluation_batch_size, config.data):
         names, greys, squares = zip(*batch, strict=True)
-        probabilities = networks.predict(np.stack(squares), use_flips)
+        images = torch.from_numpy(np.stack(squares))
+
+        def predict(images: Tensor = images) -> Tensor:
+            found = [networks.predict(part, use_flips) for part in parts.split(images)]
+            return torch.cat(found, dim=1)
+
+        probabilities = parts.run(predict, len(images))
         for index, (name, grey) in enumerate(zip(names, greys, strict=True)):
             height, width = grey.shape
             box = find_box(height, width, config.data.image_size, config.data.resize)

@@ -23,7 +23,7 @@ from busi_tune.jobs.common import images_at, place_training
 from busi_tune.plan import Training, read_outcome
 from busi_tune.results.gather import Reader, gather_predictions
 from busi_tune.results.pages.winner import choose_winner
-from busi_tune.run_directory import read_json, write_atomic, write_json
+from busi_tune.run_directory import read_json, set_aside, write_atomic, write_json
 from busi_tune.settings import override
 from busi_tune.study.objectives import leading_trials, sign_of
 
@@ -95,7 +95,7 @@ class Refits:
 
     def place(self) -> list[Training]:
         """Make the trainings, seed by seed, so that candidates compare early."""
-        if not self.splits:
+        if not self.splits or not leading_trials(self.study, 1):
             return []
         return [
             self._place(candidate, refit)
@@ -142,10 +142,7 @@ class Refits:
 
         A search that grew afterwards and has another winner does not open it again.
         """
-        opened = self.run_dir / run_directory.OPENED
-        if not opened.exists():
-            write_json(opened, {"winner": winner.name, "trials": len(self.study.trials)})
-        first = read_json(opened)["winner"]
+        first = self._opened_for(winner)
         if first != winner.name:
             logger.warning(
                 "the closed test part was opened for %s: it is not opened again for %s; test that "
@@ -163,6 +160,25 @@ class Refits:
                 test = self.splits[training.split].test
                 images = images_at(training.config, self.images)
                 write_atomic(path, _evaluate_best(training, images, test).to_csv(index=False))
+
+    def _opened_for(self, winner: Candidate) -> str:
+        """Return for whom the closed test part was opened; now for the winner, if for nobody."""
+        path = self.run_dir / run_directory.OPENED
+        try:
+            return str(read_json(path)["winner"])
+        except FileNotFoundError:
+            name = winner.name
+        except (ValueError, KeyError, TypeError):
+            set_aside(path, "is damaged")
+            closed = run_directory.CLOSED_TEST
+            looked = [
+                str(t.identity["model"])
+                for t in self.place()
+                if t.identity["trial"] is not None and (t.folder / closed).exists()
+            ]
+            name = looked[0] if looked else winner.name
+        write_json(path, {"winner": name, "trials": len(self.study.trials)})
+        return name
 
     def gather_images(self) -> None:
         """Bring together what the refits found on their images.
@@ -202,7 +218,7 @@ def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) ->
     from busi_tune.data.batches import DeviceImages
     from busi_tune.evaluation.evaluate import evaluate
     from busi_tune.evaluation.operating_point import OperatingPoint
-    from busi_tune.models import build_model
+    from busi_tune.models import restore_model
     from busi_tune.training.checkpoint import load_checkpoint
     from busi_tune.training.epoch import autocast
     from busi_tune.training.ranks import choose_device
@@ -210,10 +226,9 @@ def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) ->
     config, result = training.config, read_outcome(training.folder).result
     device = choose_device(config.training.device)
     best = load_checkpoint(training.folder / run_directory.BEST_CHECKPOINT, device)
-    model = build_model(config.model).to(device)
+    model = restore_model(config.model, best["model"]).to(device)
     if config.training.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    model.load_state_dict(best["model"])
     with autocast(device, config):
         evaluation = evaluate(
             model,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from busi_tune.settings import override, to_yaml
 from busi_tune.study.objectives import best_trial
 from busi_tune.study.starts import Known, keep_known, read_known
 from busi_tune.study.storage import copy_study, open_study
-from busi_tune.study.tables import export_trials
+from busi_tune.study.tables import TrialsExport
 from busi_tune.study.trials import Place, StudyPlan
 from busi_tune.trackers import check_trackers, open_trackers
 
@@ -138,18 +139,24 @@ class Search:
             )
         return trainings
 
+    @cached_property
+    def table(self) -> TrialsExport:
+        """trials.csv."""
+        return TrialsExport(self.study, self.space, self.run_dir)
+
     def ended(self) -> list[Training]:
         """Make the trainings of the trials that have ended."""
         return place_ended(self.study, self.place)
 
     def export(self) -> None:
         """Write what a trial that has ended changes beside the study."""
-        export_trials(self.study, self.space, self.run_dir)
+        self.table.write_if_due()
         copy_study(self.run_dir / run_directory.STUDY)
         remove_lost_checkpoints(self.study, self.config, self.run_dir, self.settled, self.storage)
 
     def follow(self) -> list[Training]:
         """Write the best trial's configuration, and return the refits."""
+        self.table.write()
         best, refits = best_trial(self.study), self.refits.place()
         if best is not None and not (refits and (self.run_dir / run_directory.BEST).exists()):
             self.write_best(override(self.config, best.user_attrs["settings"]))
@@ -158,6 +165,7 @@ class Search:
     def close(self) -> int:
         """Name the winner, look at the closed test part, and write tables and figures."""
         self.export()
+        self.table.write()
         close_refits(self.refits, self.write_best)
         trainings = self.ended()
         gather_epochs(self.run_dir, trainings)
@@ -253,10 +261,14 @@ def report_end(study: optuna.Study, refits: Refits, run_dir: Path) -> int:
     for name, reason in failures.items():
         logger.error("%s failed: %s", name, reason)
     best, winner = best_trial(study), refits.winner()
-    if best is not None:
-        logger.info(
-            "best in the search: trial %d, %.4f, %s", best.number, best.values[0], best.params
+    if best is None:
+        logger.error(
+            "no trial is complete, so there is no best configuration: raise search.budget or "
+            "search.num_trials and --resume %s",
+            run_dir,
         )
+        return SOME_FAILED
+    logger.info("best in the search: trial %d, %.4f, %s", best.number, best.values[0], best.params)
     if winner is not None:
         logger.info("winner after refits: %s", winner.name)
     if (run_dir / run_directory.BEST).exists():

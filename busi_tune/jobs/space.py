@@ -23,10 +23,20 @@ def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
     _warn_of_idle_pruner(config)
     try:
         space = compile_space(config.search.space)
+        _refuse_losses_of_their_own(config)
         return space, check_space(space, config)
     except ValueError as error:
         source = f"{options.space_source}: " if options.space_source else ""
         raise ValueError(f"{source}{error}") from error
+
+
+def _refuse_losses_of_their_own(config: Config) -> None:
+    weights = [name for name in config.search.space if name.startswith("loss.")]
+    if weights and config.training.monitor == "val_loss":
+        raise ValueError(
+            f"search.space has {', '.join(weights)}, and by training.monitor val_loss each trial "
+            "would be ranked by a loss of its own: set training.monitor to val_dice"
+        )
 
 
 def _warn_of_idle_pruner(config: Config) -> None:

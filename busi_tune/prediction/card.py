@@ -6,6 +6,7 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.config import Config
+from busi_tune.kfold_models import MODEL_SECTIONS
 from busi_tune.models import num_parameters
 from busi_tune.prediction.networks import Networks
 from busi_tune.prediction.sources import Source
@@ -15,7 +16,7 @@ from busi_tune.results.pages.tables import MISSING, Table, format_estimate, to_m
 from busi_tune.results.protocol import GROUPS
 from busi_tune.results.read import KfoldRun
 from busi_tune.run_directory import read_json
-from busi_tune.settings import override
+from busi_tune.settings import flatten, override
 
 CARD = "MODEL_CARD.md"
 SCORES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD at 2 px", "hd95": "HD95 (px)"}
@@ -37,10 +38,17 @@ FILES = """| file | content |
 | --- | --- |
 | `*.safetensors` | the weights of one network each, its settings as YAML in the metadata |
 | `config.yaml` | the settings, as `--config` takes them |
-| `protocol.json`, `splits.json` | which images trained and which tested, how they were scored |"""
-ONNX = """`model.onnx` takes `images`, float32 (N, 1, {size}, {size}) in [0, 1], prepared as below,
-N free, and gives `probabilities`, float32 of the same shape, the average of all networks, before
-they are brought to the image's own size. On random images ONNX Runtime and torch differ by at most
+| `splits.json` | names of the images that trained and tested |"""
+PROTOCOL = "| `protocol.json` | what was tested by which trainings, how it was scored |"
+NAMES = """
+
+The names of the run's images stand in `splits.json` and, of a model that a search chose, under
+`data.chosen_on` in `config.yaml` and in the weights' metadata. Where names tell of persons, take
+them out before you pass the folder on."""
+ONNX = """`model.onnx` takes `images`, float32 (N, 1, {size}, {size}), N free: grey values divided
+by 255, resized as below; whatever an encoder expects beyond that is inside the model. It gives
+`probabilities`, float32 of the same shape, the average of all networks, before they are brought to
+the image's own size. On random images ONNX Runtime and torch differ by at most
 {difference:.1e}."""
 
 
@@ -56,7 +64,8 @@ def write_card(folder: Path, source: Source, networks: Networks, difference: flo
     run, number = _as_run(networks), len(networks.members)
     several = f"{number} networks, whose probabilities are averaged" if number > 1 else "a network"
     made = read_json(source.folder / run_directory.ENVIRONMENT)
-    files = FILES
+    has_protocol = (source.folder / run_directory.PROTOCOL).exists()
+    files = "\n".join([FILES, *([PROTOCOL] if has_protocol else [])]) + NAMES
     if difference is not None:
         size = networks.config.data.image_size
         files += "\n\n" + ONNX.format(size=size, difference=difference)
@@ -95,13 +104,20 @@ def _as_run(networks: Networks) -> KfoldRun:
 
 def _unlike(networks: Networks) -> str:
     """Say where the networks are not alike."""
-    kinds = {str(member.config.model) for member in networks.members.values()}
-    if len(kinds) < 2:
+    kinds = [
+        {name: value for name, value in flatten(member.config).items() if _describes(name)}
+        for member in networks.members.values()
+    ]
+    if all(kind == kinds[0] for kind in kinds):
         return ""
     return (
         " A search inside each fold chose settings of its own; these are the first network's, the "
         "others are in the metadata of the weights."
     )
+
+
+def _describes(name: str) -> bool:
+    return name.split(".")[0] in MODEL_SECTIONS
 
 
 def describe_images(source: Source, config: Config) -> str:

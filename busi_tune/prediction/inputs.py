@@ -80,10 +80,19 @@ def find_inputs(folder: Path, data: DataConfig, skip_bad: bool, phases: Phases) 
             skip_bad=skip_bad, cache_dir=data.cache_dir,
         )  # fmt: skip
         images = load_images(own, phases)
-        files = {sample.name: sample.image_path for sample in find_samples(folder, wanted)}
+        samples = find_samples(folder, wanted)
+        masks = {path for sample in samples for path in sample.mask_paths}
+        files = {sample.name: sample.image_path for sample in samples}
+        _name_left_out(folder, {*files.values(), *masks}, ".png in class folders")
         return Inputs(folder, {name: files[name] for name in images.names}, images)
     subfolders = ["images"] if is_generic(folder) else classes
-    paths = _list_images([folder / name for name in subfolders] or [folder])
+    taken = [folder / name for name in subfolders] or [folder]
+    paths = _list_images(taken)
+    _name_left_out(
+        folder,
+        {path for place in taken for path in list_files(place, ENDINGS)},
+        f"PNG and JPEG in {', '.join(map(str, taken))}",
+    )
     problems = _check_images(paths, lambda done, total: phases("check", done, total))
     return Inputs(folder, _keep_good(folder, paths, problems, skip_bad), None)
 
@@ -103,6 +112,20 @@ def _list_images(folders: Sequence[Path]) -> list[Path]:
             "left out %d files that are masks of others: %s", len(masks), quote_paths(masks)
         )
     return [path for path in found if path not in set(masks)]
+
+
+def _name_left_out(folder: Path, known: set[Path], taken: str) -> None:
+    """Warn of pictures below a folder that nobody would miss otherwise."""
+    others = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in ENDINGS and path not in known and not path.name.startswith(".")
+    ]
+    if others:
+        logger.warning(
+            "left out %d files (taken are %s): %s",
+            *(len(others), taken, quote([str(path.relative_to(folder)) for path in others])),
+        )
 
 
 def quote_paths(paths: Sequence[Path]) -> str:
@@ -138,31 +161,33 @@ def _keep_good(
             f"--skip_bad:\n{lines}"
         )
     if not good:
-        raise ValueError(f"{folder} holds no image; give a folder of PNG or JPEG files")
+        raise ValueError(
+            f"{folder} holds no image; give a folder with PNG or JPEG files in it, in images/ or "
+            f"in {', '.join(CLASSES)}"
+        )
     if bad:
         logger.warning("left out %d of %d images of %s:\n%s", len(bad), len(paths), folder, lines)
     return good
 
 
-def find_seen(inputs: Inputs, trained: set[str], root: Path | None) -> tuple[list[str], str]:
-    """Find the images that networks were trained on.
+def find_seen(inputs: Inputs, trained: set[str], data: DataConfig) -> tuple[list[str], bool]:
+    """Find the images that networks were trained on; near-duplicates of them are not looked for.
 
     Args:
         inputs: the images to predict.
         trained: names of the images of training.
-        root: their folder; without it names are all that can be compared.
+        data: of training; where its folder is not at hand only names can be compared.
 
     Returns:
-        The names among the inputs, and how they were told.
+        The names among the inputs, and whether they were told by content.
     """
+    root = Path(data.root) if data.root else None
     if root is None or not root.is_dir():
-        return [name for name in inputs.paths if name in trained], "by name"
-    samples = [sample for sample in list_samples(root) if sample.name in trained]
+        return [name for name in inputs.paths if name in trained], False
+    samples = [s for s in list_samples(root, data.classes) if s.name in trained]
     known = set(map_threads(_hash_file, [sample.image_path for sample in samples]))
     found = map_threads(_hash_file, list(inputs.paths.values()))
-    return [
-        n for n, digest in zip(inputs.paths, found, strict=True) if digest in known
-    ], "by content"
+    return [n for n, digest in zip(inputs.paths, found, strict=True) if digest in known], True
 
 
 def _hash_file(path: Path) -> str:

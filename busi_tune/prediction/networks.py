@@ -6,8 +6,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -46,17 +44,17 @@ class Networks:
         return next(iter(self.members.values())).config
 
     @torch.inference_mode()
-    def predict(self, squares: npt.NDArray[np.uint8], use_flips: bool) -> Tensor:
+    def predict(self, squares: Tensor, use_flips: bool) -> Tensor:
         """Compute the probabilities of each network by itself.
 
         Args:
-            squares: grey images (B, S, S) at training size.
+            squares: grey images (B, S, S) at training size, uint8.
             use_flips: average over the flips of training.
 
         Returns:
             float32 (K, B, 1, S, S) on the device.
         """
-        images = torch.from_numpy(squares).to(self.device)[:, None].float() / 255
+        images = squares.to(self.device)[:, None].float() / 255
         return torch.stack([
             _predict(network, images, find_flips(network.config) if use_flips else [()])
             for network in self.members.values()
@@ -102,7 +100,15 @@ def load_networks(weights: Mapping[str, Path], device: str = "auto") -> Networks
     members = {name: _load_network(path, place) for name, path in weights.items()}
     shapes = {(m.config.data.image_size, m.config.data.resize) for m in members.values()}
     if len(shapes) > 1:
-        raise ValueError(f"networks that are averaged take images of one size, got {shapes}")
+        sizes = "; ".join(
+            f"{name}: {member.config.data.image_size}, {member.config.data.resize}"
+            for name, member in members.items()
+        )
+        raise ValueError(
+            "only networks that take images of one size can be averaged, but a search gave each a "
+            f"size of its own ({sizes}): take another model of the run by --model, or train one "
+            "configuration on all folds"
+        )
     return Networks(members, place)
 
 

@@ -55,16 +55,23 @@ def write_onnx(path: Path, networks: Networks) -> float:
         The largest difference to torch over random images, in batches of one and of three.
 
     Raises:
-        ExportError: it is above `TOLERANCE`.
+        ExportError: it is above `TOLERANCE`, or torch cannot write the networks so.
     """
     average = Average(networks).eval()
     size = networks.config.data.image_size
     example = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
-    program = torch.onnx.export(
-        average, (example,), dynamo=True, verbose=False, external_data=False,
-        input_names=[INPUT], output_names=[OUTPUT],
-        dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
-    )  # fmt: skip
+    try:
+        program = torch.onnx.export(
+            average, (example,), dynamo=True, verbose=False, external_data=False,
+            input_names=[INPUT], output_names=[OUTPUT],
+            dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
+        )  # fmt: skip
+    # The exporter raises errors of many kinds for what it does not know.
+    except Exception as error:
+        raise ExportError(
+            f"torch could not write this network as ONNX ({str(error).splitlines()[0]}): nothing "
+            "was exported; leave onnx out (--export safetensors)"
+        ) from error
     assert program is not None
     program.save(str(path), external_data=False)
     difference = measure_difference(path, average, size)

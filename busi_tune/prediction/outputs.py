@@ -1,6 +1,5 @@
 """What is written of a predicted image: mask, probabilities, the outline on the image, a row."""
 
-import io
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -8,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
+from busi_tune.evaluation.levels import write_png
 from busi_tune.evaluation.operating_point import Levels, Mask
-from busi_tune.run_directory import write_atomic
 
 COLUMNS = (
     "image", "height", "width", "lesion_px", "lesion_share", "num_components", "max_probability",
@@ -89,10 +88,3 @@ def draw_overlay(
             )
             cv2.drawContours(canvas, outlines, -1, ImageColor.getrgb(colour), thickness)
     return canvas
-
-
-def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Write an image, atomically."""
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format="PNG")
-    write_atomic(path, content.getvalue())

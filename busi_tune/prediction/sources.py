@@ -8,6 +8,7 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.jobs.common import trainings_folder
+from busi_tune.results.marks import CHOSEN, chosen_models
 from busi_tune.results.pages.winner import choose_winner
 from busi_tune.results.read import KfoldRun, SearchRun, read_run, read_table
 from busi_tune.run_directory import read_json
@@ -77,7 +78,9 @@ def _explain(chosen: str, models: list[str], wanted: str | None, run: KfoldRun |
         return "as asked for" if wanted else "the run's only model"
     others = ", ".join(name for name in models if name != chosen)
     why = "the best mean Dice on tumour images" if isinstance(run, KfoldRun) else "the winner"
-    return f"{why} of {len(models)} models; --model takes another: {others}"
+    marked = isinstance(run, KfoldRun) and chosen in chosen_models(run)
+    flattered = f", {CHOSEN}, which flatters it" if marked else ""
+    return f"{why} of {len(models)} models{flattered}; --model takes another: {others}"
 
 
 def _kfold_networks(run: KfoldRun) -> tuple[pd.DataFrame, str]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,8 @@ class Calibrated:
     temperature: float
     """Fitted on all images of the validation part."""
     test: Mapping[str, Histogram]
-    """Of the test part, for each of `SETS` that has pixels; all images only where some are
-    normal."""
+    """Of the test part, for each of `SETS` that has pixels; all images only where the run has
+    normal ones."""
 
 
 def read_calibrated(run: KfoldRun) -> list[Calibrated]:
@@ -41,10 +41,10 @@ def read_calibrated(run: KfoldRun) -> list[Calibrated]:
         if {"validation", "test"} <= set(parts):
             temperature = fit_temperature(_histograms(parts["validation"])["all"])
             test = _histograms(parts["test"])
-            if (test["all"] == test["tumour"]).all():
-                del test["all"]
             kept = {name: counts for name, counts in test.items() if counts.any()}
             found.append(Calibrated(str(model), temperature, kept))
+    if all(np.array_equal(each.test["all"], each.test.get("tumour")) for each in found):
+        found = [replace(each, test={"tumour": each.test["tumour"]}) for each in found]
     lacking = [model for model in run.models if model not in {each.model for each in found}]
     if lacking:
         logger.info("no calibration of %s: no pixels by logit were kept", ", ".join(lacking))

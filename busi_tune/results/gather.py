@@ -58,6 +58,7 @@ def gather_run(run_dir: Path, trainings: Sequence[Training], reader: Reader | No
     """
     reader = reader or Reader()
     gather_folds(run_dir, trainings, reader)
+    gather_failures(run_dir, trainings, reader)
     gather_epochs(run_dir, trainings, reader)
     gather_images(run_dir, trainings, reader)
     gather_thresholds(run_dir, trainings, reader)
@@ -126,20 +127,36 @@ def gather_folds(run_dir: Path, trainings: Sequence[Training], reader: Reader) -
     write_atomic(run_dir / run_directory.FOLDS, pd.DataFrame(rows).to_csv(index=False))
 
 
+def gather_failures(run_dir: Path, trainings: Sequence[Training], reader: Reader) -> None:
+    """Write failures.csv: a row per training that ended without a result, with the reason."""
+    rows = [
+        {**training.identity, "reason": outcome.reason}
+        for training in trainings
+        if (outcome := reader.outcome(training.folder)).failed
+        and (training.folder / run_directory.FAILURE).exists()
+    ]
+    names = trainings[0].identity if trainings else {}
+    table = pd.DataFrame(rows, columns=[*names, "reason"])
+    write_atomic(run_dir / run_directory.FAILURES, table.to_csv(index=False))
+
+
 def gather_predictions(run_dir: Path, trainings: Sequence[Training], reader: Reader) -> None:
-    """Bring the predictions of the test images together, a folder per model and repeat."""
+    """Bring the maps of finished trainings' test images together, a folder per model and repeat."""
     for training in trainings:
         identity = training.identity
         repeat = f"-repeat-{identity['repeat']}" if identity.get("repeat") else ""
         target = run_dir / run_directory.PREDICTIONS / f"{identity['model']}{repeat}"
         if (training.folder, target) in reader.shown:
             continue
+        if reader.outcome(training.folder).failed:
+            continue  # its maps may be under way
         target.mkdir(parents=True, exist_ok=True)
         for image in sorted((training.folder / run_directory.PREDICTIONS).glob("*.png")):
-            if not (target / image.name).exists():
-                write_atomic(target / image.name, image.read_bytes())
-        if not reader.outcome(training.folder).failed:
-            reader.shown.add((training.folder, target))
+            shown, content = target / image.name, image.read_bytes()
+            # One made anew differs from that of the damaged training.
+            if not shown.exists() or shown.read_bytes() != content:
+                write_atomic(shown, content)
+        reader.shown.add((training.folder, target))
 
 
 def _gather_where_any(
@@ -152,6 +169,9 @@ def _gather_where_any(
 def _gather(run_dir: Path, name: str, trainings: Sequence[Training], reader: Reader) -> None:
     frames = []
     for training in trainings:
+        # A training counts from its result on; its epochs are looked at while it goes on.
+        if name != run_directory.EPOCHS and reader.outcome(training.folder).failed:
+            continue
         kept = reader.table(training.folder, name)
         if kept is not None:
             frame = kept.copy()

@@ -180,16 +180,23 @@ def _read_config(run_dir: Path) -> Config:
     return override(Config(), load_settings(run_dir / run_directory.CONFIG))
 
 
-def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
+def read_table(path: Path, expected: list[str]) -> pd.DataFrame:
     """Read a table, names as text; where nothing was trained yet it is empty with some columns.
 
     Raises:
         ValueError: it is no table, or what is to name a file would lead out of its folder.
     """
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+        columns = pd.read_csv(path, nrows=0).columns
+        # Only an empty cell is missing: NA and null are names that people give.
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(_TEXT, str),
+            keep_default_na=False,
+            na_values={name: [""] if name in _TEXT else ["", "nan"] for name in columns},
+        )
     except (FileNotFoundError, pd.errors.EmptyDataError):
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=expected)
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({error}){run_directory.MEND}") from error
     _refuse_paths(path, table)

@@ -10,6 +10,7 @@ from busi_tune.search_rules import read_duration
 from busi_tune.study.objectives import best_trial, sign_of
 
 _SPENT = "seconds"
+_NOTE_EVERY = 5.0  # seconds: what a kill may cost the budget, beside the trial's own epoch
 
 
 class Limits:
@@ -25,6 +26,7 @@ class Limits:
         self._clock = clock
         self._began = clock()
         self._spent_before = float(study.user_attrs.get(_SPENT, 0.0))
+        self._noted = self._spent_before
 
     def spent(self) -> float:
         """Seconds over all starts."""
@@ -36,7 +38,13 @@ class Limits:
 
     def note(self) -> None:
         """Write the time down, so that it outlives this process."""
-        self._study.set_user_attr(_SPENT, self.spent())
+        self._noted = self.spent()
+        self._study.set_user_attr(_SPENT, self._noted)
+
+    def note_now_and_then(self) -> None:
+        """Write the time down while trials go on, where there is a budget to spend."""
+        if self._budget is not None and self.spent() - self._noted >= _NOTE_EVERY:
+            self.note()
 
     def is_over_time(self) -> bool:
         """Whether the wall clock has run out, also for trials that are running."""

@@ -61,7 +61,7 @@ class HalvingPruner(optuna.pruners.BasePruner):
         rung = self._new_rung(trial)
         if rung is None:
             return False
-        better = max if study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        better = _better(study.direction)
         own = _best_at(trial, rung, better)
         others = [
             _best_at(other, rung, better)
@@ -126,6 +126,22 @@ class HyperbandPruner(HalvingPruner):
 
     def _first_rung(self, trial: FrozenTrial) -> float:
         return self._first * float(self._factor) ** self._bracket(trial)
+
+
+def last_rung(
+    trial: FrozenTrial, first: float, factor: int, direction: optuna.study.StudyDirection
+) -> dict[int, float]:
+    """Return the last rung that a trial came to, with its best value there; nothing before one."""
+    rung = first
+    if (trial.last_step or 0) < rung:
+        return {}
+    while rung * factor <= (trial.last_step or 0):
+        rung *= factor
+    return {round(rung): _best_at(trial, rung, _better(direction))}
+
+
+def _better(direction: optuna.study.StudyDirection) -> Callable[..., float]:
+    return max if direction == optuna.study.StudyDirection.MAXIMIZE else min
 
 
 def _best_at(trial: FrozenTrial, rung: float, better: Callable[..., float]) -> float:

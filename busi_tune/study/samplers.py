@@ -4,14 +4,17 @@ One seed for all trials would propose the same points again after every resume, 
 up would make the next search's trials those of this one.
 """
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from busi_tune.config_jobs import SearchConfig
 from busi_tune.data.seeds import derive_seed
+from busi_tune.study.pruners import MILLISECONDS, last_rung
 
 NUM_RANDOM = 10
 """Trials at random before a model of the space is trusted."""
@@ -45,6 +48,57 @@ def _build(search: SearchConfig, seed: int) -> optuna.samplers.BaseSampler:
         )
     if search.sampler == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=2 * NUM_RANDOM)
-    return optuna.samplers.TPESampler(
+    sampler = optuna.samplers.TPESampler if search.rung_unit == "epochs" else RungTPESampler
+    tpe = sampler(
         seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=NUM_RANDOM
     )
+    if isinstance(tpe, RungTPESampler):
+        tpe.rungs = (search.min_seconds * MILLISECONDS, search.reduction_factor)
+    return tpe
+
+
+class RungTPESampler(optuna.samplers.TPESampler):
+    """TPE for rungs in seconds: a pruned trial counts by its last rung and its best value there.
+
+    Optuna ranks pruned trials by their last step and by value only among equals. Milliseconds are
+    never equal, so that the slowest epochs would pass for the best settings.
+    """
+
+    rungs: tuple[float, int]
+    """The first rung in milliseconds, and the factor between rungs."""
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """Propose values of the parameters that are sampled together."""
+        return super().sample_relative(_at_rungs(study, *self.rungs), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """Propose the value of one parameter."""
+        view = _at_rungs(study, *self.rungs)
+        return super().sample_independent(view, trial, param_name, param_distribution)
+
+
+def _at_rungs(study: optuna.Study, first: float, factor: int) -> optuna.Study:
+    """Return a view of a study whose pruned trials end at the last rung that they came to."""
+
+    def show(trial: FrozenTrial) -> FrozenTrial:
+        if trial.state != TrialState.PRUNED:
+            return trial
+        shown = copy.copy(trial)
+        shown.intermediate_values = last_rung(trial, first, factor, study.direction)
+        return shown
+
+    view = copy.copy(study)
+    read = study._get_trials
+    view._get_trials = lambda *given, **named: [show(t) for t in read(*given, **named)]  # type: ignore[method-assign]
+    return view

@@ -16,7 +16,7 @@ from busi_tune import run_directory
 from busi_tune.config import Config, ModelConfig
 from busi_tune.flags import load_settings, name_files, typed_override
 from busi_tune.kfold_models import MODEL_SECTIONS, is_model_name
-from busi_tune.run_directory import write_atomic
+from busi_tune.run_directory import set_aside, write_atomic
 from busi_tune.search_space import Dimension, image_sizes, is_active
 from busi_tune.settings import dotted, flatten, from_dict, override
 
@@ -53,12 +53,19 @@ class Known:
 def read_known(config: Config, space: Sequence[Dimension], run_dir: Path) -> Known:
     """Read the known configurations as they were when the run began, or else from their files."""
     path = run_dir / run_directory.KNOWN
-    if not path.exists():
-        starts, baselines = find_starts(config, space), read_baselines(config)
-        words = {*config.search.start, *config.search.baselines} - {REPORT}
-        seen = (load_settings(Path(word)).get("data.chosen_on", ()) for word in words)
-        chosen_on = frozenset(name for names in seen for name in names)
-        return Known(starts, baselines, chosen_on)
+    if path.exists():
+        try:
+            return _read_kept(path, config)
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+            set_aside(path, "is damaged")
+    starts, baselines = find_starts(config, space), read_baselines(config)
+    words = {*config.search.start, *config.search.baselines} - {REPORT}
+    seen = (load_settings(Path(word)).get("data.chosen_on", ()) for word in words)
+    chosen_on = frozenset(name for names in seen for name in names)
+    return Known(starts, baselines, chosen_on)
+
+
+def _read_kept(path: Path, config: Config) -> Known:
     kept = yaml.safe_load(path.read_text())
     baselines = {name: from_dict(settings) for name, settings in kept["baselines"].items()}
     for baseline in baselines.values():  # where it runs is the resumed run's

@@ -113,6 +113,7 @@ class StudyPlan:
 
         Pruners compare the first inner fold; later folds are the race's.
         """
+        self.limits.note_now_and_then()
         run = self._runs[training.identity["trial"]]
         first = not run.results and len(self._search.objectives) == 1
         step = step_of(metrics, self._search.rung_unit)

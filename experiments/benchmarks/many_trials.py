@@ -44,7 +44,7 @@ from busi_tune.plan import Training
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
 from busi_tune.study.storage import copy_study, open_study
-from busi_tune.study.tables import export_trials
+from busi_tune.study.tables import TrialsExport
 from busi_tune.study.trials import StudyPlan
 
 KINDS = ("random", "tpe", "plain")
@@ -95,9 +95,10 @@ def run_search(folder: Path, num_trials: int, sampler: str, marks: Marks) -> Non
 
     settled: set[str] = set()
     with open_study(path, config) as study:
+        table = TrialsExport(study, space, folder)
 
         def after_trial() -> None:
-            export_trials(study, space, folder)
+            table.write_if_due()
             copy_study(path)
             remove_lost_checkpoints(study, config, folder, settled)
             marks.set()

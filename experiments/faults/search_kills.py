@@ -9,8 +9,9 @@ time drawn between 0 and 0.7 of what the unbroken one took, and goes on by --res
 is not at its end before; kills that are left go to a search of the next seed.
 
 Counted is, per search: trainings that had a result before a kill and were run again, trials that
-are missing or double, trials left RUNNING in study.db, and tables (trials, refits, epochs, images)
-with any difference but times. All should be 0. Writes a JSON line, and a table in Markdown.
+are missing or double, trials left RUNNING in study.db, and files (the tables of trials, refits,
+epochs and images, best.yaml, closed_test.json) with any difference but times. All should be 0.
+Writes a JSON line, and a table in Markdown.
 """
 
 import argparse
@@ -41,6 +42,7 @@ SETTINGS = [
     "--search.refit=1", "--search.refit_seeds=1", "--resources.max_concurrent=1",
 ]  # fmt: skip
 TABLES = ("trials.csv", "refits.csv", "epochs.csv", "images.csv")
+TEXTS = ("best.yaml", "closed_test.json")
 CLOCK = ["seconds", "images_per_second", "milliseconds_per_image"]
 
 
@@ -77,7 +79,8 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
         line = [f"--resume={run_dir}"] if begun else [*settings, f"--run_dir={run_dir}"]
         driver, moment = start(line, log), chance.uniform(0, LATEST * seconds)
         try:
-            driver.wait(moment)
+            if driver.wait(moment):
+                raise RuntimeError(f"the search failed:\n{log.read_text()}")
             break
         except subprocess.TimeoutExpired:
             driver.kill()
@@ -108,12 +111,14 @@ def compare(run_dir: Path, whole: Path) -> dict[str, int]:
     numbers = pd.read_csv(run_dir / "trials.csv")["trial"].tolist()
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir / 'study.db'}")
     pairs = [(read_table(run_dir / name), read_table(whole / name)) for name in TABLES]
+    texts = [[(place / name).read_text() for name in TEXTS] for place in (run_dir, whole)]
     return {
         "lost_or_double": len(set(range(NUM_TRIALS)) ^ set(numbers))
         + len(numbers)
         - len(set(numbers)),
         "running": len(study.get_trials(states=[TrialState.RUNNING])),
-        "differing_tables": sum(not broken.equals(unbroken) for broken, unbroken in pairs),
+        "differing_tables": sum(not broken.equals(unbroken) for broken, unbroken in pairs)
+        + sum(broken != unbroken for broken, unbroken in zip(*texts, strict=True)),
     }
 
 
@@ -131,7 +136,7 @@ def to_page(searches: Sequence[dict[str, Any]]) -> str:
             "Run again": each["repeated"],
             "Trials lost or double": each["lost_or_double"],
             "Left RUNNING": each["running"],
-            "Tables that differ": each["differing_tables"],
+            "Files that differ": each["differing_tables"],
         }
         for each in searches
     ]

@@ -1,6 +1,7 @@
 """The end of a search: refits with fresh seeds, the winner, and the closed test part."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -106,6 +107,14 @@ def test_splits_hold_what_the_settings_ask_for(images: ImageSet, settings: dict[
     assert ("refit-0" in splits) is ("search.refit" not in settings)
 
 
+def test_without_a_complete_trial_nothing_is_trained_again(
+    images: ImageSet, tmp_path: Path
+) -> None:
+    refits = make_refits(images, tmp_path)
+    assert len(refits.place()) == 6
+    assert replace(refits, study=optuna.create_study()).place() == []
+
+
 def test_the_winner_is_the_best_mean_and_never_a_baseline(images: ImageSet, tmp_path: Path) -> None:
     refits = make_refits(images, tmp_path)
     assert refits.winner() is None
@@ -174,6 +183,12 @@ def test_the_closed_test_part_is_looked_at_once_by_winner_and_baselines_alone(
     refits.open_test_part(winner)
     other = next(c for c in refits.candidates() if c.name not in (winner.name, "known"))
     refits.open_test_part(other)
+    # Nor where the record of it is damaged.
+    opened = tmp_path / run_directory.OPENED
+    whole = opened.read_text()
+    opened.write_text(whole[:5])
+    refits.open_test_part(other)
+    assert opened.read_text() == whole
     assert len(list(tmp_path.glob(f"trainings/*/{run_directory.CLOSED_TEST}"))) == 4
 
 

@@ -21,6 +21,13 @@ def warnings_of(caplog: pytest.LogCaptureFixture, **search: Any) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
+def test_trials_are_not_ranked_by_losses_of_their_own() -> None:
+    space = {"model.architecture": "report_cnn", "loss.bce": {"low": 0.1, "high": 2.0}}
+    config = override(Config(), {"search.space": space, "training.monitor": "val_loss"})
+    with pytest.raises(ValueError, match=r"search.space has loss.bce, .*a loss of its own: set tr"):
+        read_space(Options(config, Path("run"), False, False, False, False))
+
+
 @pytest.mark.parametrize("pruner", ["halving", "hyperband", "median"])
 def test_a_pruner_that_will_stop_no_trial_is_said_in_one_line(
     pruner: str, caplog: pytest.LogCaptureFixture

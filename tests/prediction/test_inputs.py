@@ -143,6 +143,27 @@ def test_images_of_training_are_found_by_content_and_else_by_name(tmp_path: Path
     (new / "normal (2).png").write_bytes((root / "benign" / "benign (0).png").read_bytes())
     inputs = find(new)
     trained = {"benign (3)", "normal (2)", "normal (5)"}
-    assert find_seen(inputs, trained, root) == (["copied"], "by content")
-    assert find_seen(inputs, trained, None) == (["normal (2)"], "by name")
-    assert find_seen(inputs, trained, tmp_path / "gone")[0] == ["normal (2)"]
+    assert find_seen(inputs, trained, DataConfig(str(root))) == (["copied"], True)
+    assert find_seen(inputs, trained, DataConfig()) == (["normal (2)"], False)
+    assert find_seen(inputs, trained, DataConfig(str(tmp_path / "gone")))[0] == ["normal (2)"]
+
+
+def test_pictures_elsewhere_in_a_folder_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_set(tmp_path / "set")
+    for name in ("cyst/a.png", "benign/b.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (9, 9), 70).save(root / name)
+    find(root)
+    assert "left out 2 files" in caplog.text
+    assert "benign/b.jpg" in caplog.text and "cyst/a.png" in caplog.text
+
+
+def test_images_of_training_are_found_in_classes_of_the_runs_own(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for folder in (root / "cyst", tmp_path / "new"):
+        folder.mkdir(parents=True)
+        Image.new("L", (9, 9), 70).save(folder / "a.png")
+    data = DataConfig(str(root), classes=["cyst"])
+    assert find_seen(find(tmp_path / "new"), {"a"}, data) == (["a"], True)

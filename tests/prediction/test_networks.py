@@ -3,7 +3,6 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,7 +43,7 @@ class Gradient(nn.Module):
 def test_flips_are_undone_before_they_are_averaged() -> None:
     config = override(Config(), {"augment.vertical_flip": 0.0})
     networks = Networks({"a": Network(Gradient(), config)}, CPU)
-    squares = np.zeros((2, 4, 4), dtype=np.uint8)
+    squares = torch.zeros((2, 4, 4), dtype=torch.uint8)
     plain, flipped = (networks.predict(squares, use_flips) for use_flips in (False, True))
     assert plain.shape == (1, 2, 1, 4, 4)
     assert plain[0, 0, 0, 0, 0] > 0.8

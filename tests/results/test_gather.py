@@ -24,12 +24,17 @@ def place(run_dir: Path, fold: int) -> Training:
     return Training(f"unet {fold}", identity, Config(), f"fold-{fold}", run_dir / str(fold))
 
 
+def end(training: Training) -> None:
+    (training.folder / "result.json").write_text('{"status": "finished"}')
+
+
 def test_thresholds_of_finished_trainings_come_together(tmp_path: Path) -> None:
     trainings = [place(tmp_path, fold) for fold in range(3)]
     for fold in (0, 2):
         trainings[fold].folder.mkdir()
         rows = f"image,label,group,part,dice_0.05,dice_0.10\n00{fold},benign,1e3,test,0.125,0.25\n"
         (trainings[fold].folder / "thresholds.csv").write_text(rows)
+        end(trainings[fold])
     gather_thresholds(tmp_path, trainings)
     table = pd.read_csv(tmp_path / "thresholds.csv", dtype=str)
     assert table.to_dict("records") == [
@@ -46,6 +51,7 @@ def test_logits_of_finished_trainings_come_together(tmp_path: Path) -> None:
     trainings = [place(tmp_path, fold) for fold in range(2)]
     trainings[1].folder.mkdir()
     (trainings[1].folder / "logits.csv").write_text("part,logit,pixels\ntest,0,12\n")
+    end(trainings[1])
     gather_logits(tmp_path, trainings)
     table = pd.read_csv(tmp_path / "logits.csv", dtype=str)
     assert table.to_dict("records") == [
@@ -101,6 +107,37 @@ def test_tables_of_finished_trainings_are_read_once(
     gather_run(tmp_path, trainings)
     assert contents(tmp_path) == written
     assert len(list((tmp_path / "predictions" / "unet").iterdir())) == len(trainings)
+
+
+def test_a_training_counts_and_is_shown_once_it_has_its_result(tmp_path: Path) -> None:
+    training, reader = place(tmp_path / "trainings", 0), Reader()
+    finish(training)
+    result = (training.folder / "result.json").read_text()
+    (training.folder / "result.json").unlink()
+    (training.folder / "failure.json").write_text('{"reason": "no memory", "retry": false}')
+    gather_run(tmp_path, [training], reader)
+    assert not list((tmp_path / "predictions").glob("*/*"))
+    assert (tmp_path / "images.csv").read_text().strip() == ""
+    failures = pd.read_csv(tmp_path / "failures.csv", dtype=str).to_dict("records")
+    assert failures == [
+        {"model": "unet", "repeat": "0", "fold": "0", "key": "000", "reason": "no memory"}
+    ]
+    (training.folder / "result.json").write_text(result)
+    gather_run(tmp_path, [training], reader)
+    assert len(list((tmp_path / "predictions").glob("*/*"))) == 1
+    assert (
+        len(pd.read_csv(tmp_path / "images.csv")) and pd.read_csv(tmp_path / "failures.csv").empty
+    )
+
+
+def test_the_map_of_a_training_made_anew_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    training = place(tmp_path / "trainings", 0)
+    finish(training)
+    gather_run(tmp_path, [training])
+    (shown,) = (tmp_path / "predictions" / "unet").iterdir()
+    (training.folder / "predictions" / shown.name).write_bytes(b"another")
+    gather_run(tmp_path, [training])
+    assert shown.read_bytes() == b"another"
 
 
 def test_a_training_under_way_is_read_anew(tmp_path: Path) -> None:

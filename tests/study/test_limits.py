@@ -51,6 +51,21 @@ def test_time_counts_over_all_starts() -> None:
     assert limits.is_reached()
 
 
+def test_time_is_noted_while_a_trial_goes_on_so_that_a_kill_costs_seconds() -> None:
+    study, clock = optuna.create_study(), Clock()
+    limits = make_limits(study, clock, budget="60s")
+    for _ in range(13):
+        clock.now += 2
+        limits.note_now_and_then()
+    left = make_limits(study, clock, budget="60s").seconds_left()
+    assert left is not None and 34 <= left <= 39
+    unlimited = optuna.create_study()
+    limits = make_limits(unlimited, clock)
+    clock.now += 100
+    limits.note_now_and_then()
+    assert "seconds" not in unlimited.user_attrs
+
+
 def test_time_that_has_run_out_stays_so_without_a_note() -> None:
     study, clock = optuna.create_study(), Clock()
     limits = make_limits(study, clock, budget="60s")

@@ -4,7 +4,6 @@ import pandas as pd
 
 from busi_tune import run_directory
 from busi_tune.results.read import KfoldRun, SearchRun, read_table
-from busi_tune.run_directory import read_json
 
 Failures = list[dict[str, str]]
 
@@ -26,18 +25,14 @@ def list_failures(run: KfoldRun | SearchRun) -> Failures:
 
 
 def _failed_folds(run: KfoldRun) -> Failures:
-    """Read what lies in the trainings' folders; those that never came to an epoch have no name."""
-    columns = ["key", "model", "repeat", "fold"]
-    known = run.epochs.reindex(columns=columns).drop_duplicates("key").set_index("key")
-    names = {
-        key: f"{row['model']}, repeat {row['repeat']}, fold {row['fold']}"
-        for key, row in known.iterrows()
-    }
-    folders = sorted((run.folder / run_directory.TRAININGS).glob("*"))
+    columns = ["model", "repeat", "fold", "reason"]
+    folds = read_table(run.folder / run_directory.FAILURES, columns)
+    nested = read_table(run.folder / run_directory.NESTED_TRIALS, ["trial", "state", *columns])
+    nested = nested[nested["state"] == "FAIL"]
+    nested = nested.assign(model="trial " + nested["trial"].astype(str) + " of the nested search")
     return [
-        {"training": names.get(folder.name, folder.name)}
-        | {"reason": str(read_json(folder / run_directory.FAILURE)["reason"])}
-        for folder in folders
-        if (folder / run_directory.FAILURE).exists()
-        and not (folder / run_directory.RESULT).exists()
+        {"training": f"{row['model']}, repeat {row['repeat']}, fold {row['fold']}"}
+        | {"reason": str(row["reason"])}
+        for table in (folds, nested)
+        for _, row in table.iterrows()
     ]

@@ -57,8 +57,8 @@ def write_ensemble(run: KfoldRun, images: ImageSet) -> None:
         f"(Caruana et al. 2004: up to {NUM_ROUNDS} times the model is added, again or anew, that "
         "makes the mean Dice over all images best), against the best single model. For every fold "
         "both are chosen on the out-of-fold predictions of the other folds, at every "
-        f"{STEP}th row and column, and judged on the fold, at every pixel: no judged image had a "
-        "part in a choice.",
+        f"{STEP}th row and column, and judged on the fold, at every pixel: no judged image's "
+        "score had a part in a choice (the networks looked at were trained on that fold too).",
         Table(_caption(run, judged), _shown(table), ("Ensemble", "Best single model")),
         "\n".join(f"- {sentence}" for sentence in sentences),
         Table(

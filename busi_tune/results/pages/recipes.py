@@ -191,7 +191,7 @@ def _weights(setting: Setting) -> str:
 
 
 def _channels(setting: Setting) -> str:
-    if setting("model.architecture") in NETWORKS:
+    if setting("model.architecture") in NETWORKS or setting("model.encoder_weights") == "none":
         return ""
     return "grey was repeated over three channels and normalised as the encoder expects"
 
@@ -205,9 +205,17 @@ def _augmentation(setting: Setting) -> str:
 
 def _length(setting: Setting) -> str:
     epochs, patience = setting("training.epochs"), setting("training.patience")
+    seconds = setting("training.max_seconds")
+    length = f"{epochs} epochs"
+    if seconds:
+        length = (
+            f"as many epochs as fit into {seconds:g} seconds, at most {epochs}, the schedule "
+            "fitted to them"
+        )
     if not patience:
-        return f"{epochs} epochs"
-    return f"at most {epochs} epochs, ended after {patience} without improvement"
+        return length
+    most = "" if seconds else "at most "
+    return f"{most}{length}, ended after {patience} without improvement"
 
 
 def _batch(setting: Setting) -> str:

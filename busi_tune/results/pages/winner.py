@@ -163,6 +163,11 @@ def describe_test(refitted: Refitted, tested: pd.DataFrame) -> list[str]:
     """Say what the closed test part tells, a sentence per model; a null result is said as one."""
     tumour = tested[tested["images"] == "tumour"]
     rows = {str(row["model"]): row for _, row in tumour.iterrows()}
+    if not len(tested) and _opened_for(refitted.run) == refitted.winner:
+        return [
+            f"The closed test part was looked at for {refitted.winner}, but its rows are not in "
+            f"{run_directory.REFIT_IMAGES}, so nothing is said of it here."
+        ]
     if not len(tested):
         return [
             f"The closed test part was not looked at for {refitted.winner}: it is opened once, for "
@@ -184,6 +189,11 @@ def describe_test(refitted: Refitted, tested: pd.DataFrame) -> list[str]:
         else:
             lines.append(f"Its difference to {model}, {said}, may be none: undecided.")
     return lines
+
+
+def _opened_for(run: SearchRun) -> str:
+    path = run.folder / run_directory.OPENED
+    return str(run_directory.read_json(path)["winner"]) if path.exists() else ""
 
 
 def closing_lines(run: SearchRun) -> list[str]:

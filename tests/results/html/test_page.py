@@ -15,7 +15,6 @@ from busi_tune.results.html.headline import describe_kfold, describe_search
 from busi_tune.results.html.sections import FIGURES, KFOLD, SEARCH
 from busi_tune.results.read import read_run
 from busi_tune.results.write import write_results
-from busi_tune.run_directory import write_json
 from busi_tune.settings import override, to_yaml
 from tests.results.conftest import read_search, write_refits
 
@@ -121,7 +120,7 @@ def test_every_table_and_figure_of_a_run_is_on_its_page(
 
 
 def test_names_from_users_are_shown_as_text(kfold_run: Path) -> None:
-    evil = "<img src=x>&</script>"
+    evil = "<img src=x>&<script>"
     for name in (run_directory.FOLDS, run_directory.EPOCHS, run_directory.IMAGES):
         table = pd.read_csv(kfold_run / name)
         table["model"] = table["model"].replace("unet", evil)
@@ -144,9 +143,10 @@ def test_names_from_users_are_shown_as_text(kfold_run: Path) -> None:
 
 def test_a_failed_training_stands_with_its_reason(kfold_run: Path, search_run: Path) -> None:
     assert "No training failed." in write(kfold_run, None)
-    write_json(kfold_run / "trainings" / "abc" / run_directory.FAILURE, {"reason": "<no memory>"})
+    failed = pd.DataFrame([{"model": "unet", "repeat": 0, "fold": 2, "reason": "<no memory>"}])
+    failed.to_csv(kfold_run / run_directory.FAILURES, index=False)
     page = write(kfold_run, None)
-    assert "<td>abc</td><td>&lt;no memory&gt;</td>" in page
+    assert "<td>unet, repeat 0, fold 2</td><td>&lt;no memory&gt;</td>" in page
     page = write(search_run, None)
     assert "<td>trial 4</td><td>loss is not finite in epoch 3</td>" in page
 

@@ -46,6 +46,27 @@ def test_networks_are_named_with_what_their_decoder_has(
     assert said in methods(kfold_run)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said", "unsaid"),
+    [
+        (
+            {"training.max_seconds": 90.0, "training.epochs": 50, "training.patience": 0},
+            "as many epochs as fit into 90 seconds, at most 50",
+            "50 epochs with",
+        ),
+        ({"model.encoder_weights": "none"}, "", "repeated over three channels"),
+        ({"model.encoder_weights": "imagenet"}, "repeated over three channels", "from scratch"),
+    ],
+)
+def test_what_was_done_is_said_and_nothing_else(
+    kfold_run: Path, settings: dict[str, Any], said: str, unsaid: str
+) -> None:
+    model = {"model.architecture": "smp_unet", **settings}
+    change(kfold_run, {"kfold.models": {"unet": model, "report_cnn": model}})
+    text = methods(kfold_run)
+    assert said in text and unsaid not in text
+
+
 def test_losses_are_named_with_their_weights_and_parameters(kfold_run: Path) -> None:
     losses = {"loss.bce": 0.0, "loss.focal": 1.0, "loss.tversky": 0.5, "loss.boundary": 2.0}
     change(kfold_run, {**losses, "loss.focal_gamma": 1.5})

@@ -1,0 +1,65 @@
+"""What TPE makes of trials that were stopped where rungs count seconds."""
+
+import optuna
+import pytest
+from optuna.samplers._tpe.sampler import _split_pruned_trials
+from optuna.trial import TrialState, create_trial
+
+from busi_tune.config import Config
+from busi_tune.settings import override
+from busi_tune.study.pruners import last_rung
+from busi_tune.study.samplers import RungTPESampler, _at_rungs, build_sampler
+
+LR = optuna.distributions.FloatDistribution(0.0, 1.0)
+MAXIMISE, MINIMISE = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+
+
+def add_pruned(study: optuna.Study, lr: float, values: dict[int, float]) -> None:
+    study.add_trial(
+        create_trial(
+            state=TrialState.PRUNED,
+            params={"lr": lr},
+            distributions={"lr": LR},
+            intermediate_values=values,
+        )
+    )
+
+
+def test_a_stopped_trial_ends_at_its_last_rung_with_its_best_value_there() -> None:
+    study = optuna.create_study()
+    add_pruned(study, 0.5, {20_000: 0.6, 41_000: 0.2, 125_000: 0.4, 130_000: 0.9})
+    add_pruned(study, 0.5, {20_000: 0.6})
+    first, second = study.trials
+    assert last_rung(first, 40_000, 3, MAXIMISE) == {120_000: 0.6}
+    assert last_rung(first, 40_000, 3, MINIMISE) == {120_000: 0.2}
+    assert last_rung(second, 40_000, 3, MAXIMISE) == {}
+
+
+def test_of_trials_stopped_at_one_rung_the_best_is_good_not_the_slowest() -> None:
+    study = optuna.create_study(direction="maximize")
+    for value, milliseconds in ((0.7, 40_050), (0.3, 45_000), (0.1, 87_362)):
+        add_pruned(study, value, {milliseconds: value})
+    view = _at_rungs(study, 40_000, 3)
+    good, _ = _split_pruned_trials(view._get_trials(), view, 1)
+    assert [trial.params["lr"] for trial in good] == [0.7]
+    slow, _ = _split_pruned_trials(study.get_trials(), study, 1)
+    assert [trial.params["lr"] for trial in slow] == [0.1]
+
+
+@pytest.mark.parametrize("multivariate", [True, False])
+def test_proposals_come_from_where_values_are_good(multivariate: bool) -> None:
+    config = override(Config(), {"search.rung_unit": "seconds", "search.min_seconds": 40.0})
+    study = optuna.create_study(direction="maximize")
+    for number in range(40):
+        lr = number / 40
+        # The better the setting the shorter its epochs.
+        add_pruned(study, lr, {round(60_000 - 15_000 * lr): lr})
+    proposed = []
+    for number in range(20):
+        sampler = build_sampler(config.search, 0, [], number)
+        assert isinstance(sampler, RungTPESampler)
+        if not multivariate:
+            sampler.sample_relative = lambda *given: {}  # type: ignore[method-assign]
+        study.sampler = sampler
+        proposed.append(study.ask({"lr": LR}).params["lr"])
+    assert sum(proposed) / len(proposed) > 0.65
