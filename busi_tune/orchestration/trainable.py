@@ -15,6 +15,7 @@ from ray import train, tune
 from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.trainable.function_trainable import wrap_function
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
@@ -79,14 +80,28 @@ def build_trainable(
         function = tune.with_parameters(
             _train_in_actor, stored=stored, splits=dict(splits), fit=fit
         )
-        return tune.with_resources(
-            function,
-            {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker} | request.place,
-        )
+        each = {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker} | request.place
+        return _show_names(tune.with_resources(function, each), reused=True)
     shared = ray.put((stored, dict(splits), fit))
     function = tune.with_parameters(_train_on_workers, request=request, shared=[shared])
     # The function only waits for its workers: a CPU of its own would be one that they lack.
-    return tune.with_resources(function, {"memory": 1})
+    return _show_names(tune.with_resources(function, {"memory": 1}), reused=False)
+
+
+def _show_names(function: Any, reused: bool) -> Any:
+    """Let an actor and its tasks bear the training's name in Ray's dashboard.
+
+    Ray asks for the name once, so an actor that takes one training after the other has the first's.
+    """
+
+    class Training(wrap_function(function)):  # type: ignore[misc]
+        __qualname__ = "Training"
+
+        def __repr__(self) -> str:
+            name = str(self.config["name"])
+            return f"{name} and later ones" if reused else name
+
+    return Training
 
 
 def _train_in_actor(
