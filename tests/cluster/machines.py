@@ -46,7 +46,7 @@ class Machine:
     def run(
         self,
         command: Sequence[str],
-        seconds: float = 300,
+        seconds: float = 600,
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:

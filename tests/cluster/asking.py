@@ -1,0 +1,53 @@
+"""Requests from one machine to another, as a stranger or with the token."""
+
+import json
+import sys
+
+from tests.cluster.machines import Machine
+
+_HTTP = """
+import json, sys, urllib.error, urllib.request
+url, token, body = json.loads(sys.argv[1])
+headers = {"Authorization": "Bearer " + token} if token else {}
+data = None if body is None else json.dumps(body).encode()
+request = urllib.request.Request(url, data=data, headers=headers)
+try:
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        print(json.dumps([answer.status, answer.read().decode()]))
+except urllib.error.HTTPError as error:
+    print(json.dumps([error.code, error.read().decode()]))
+except OSError as error:
+    print(json.dumps([None, str(error)]))
+"""
+
+_GRPC = """
+import sys, grpc
+address, method, token = sys.argv[1:]
+metadata = [("authorization", "Bearer " + token)] if token else []
+with grpc.insecure_channel(address) as channel:
+    try:
+        channel.unary_unary(method)(b"", timeout=120, metadata=metadata)
+        print("OK")
+    except grpc.RpcError as error:
+        print(error.code().name)
+"""
+
+
+def ask(machine: Machine, url: str, token: str = "", body: object = None) -> tuple[int | None, str]:
+    """Send a request from a machine, a POST where there is a body.
+
+    Returns:
+        The status, None where nobody answers, and the text.
+    """
+    done = machine.run([sys.executable, "-c", _HTTP, json.dumps([url, token, body])], seconds=300)
+    status, text = json.loads(done.stdout)
+    return status, text
+
+
+def call(machine: Machine, address: str, method: str, token: str = "") -> str:
+    """Call a gRPC method from a machine, with an empty request.
+
+    Returns:
+        The name of the status, UNAUTHENTICATED where a token is missing.
+    """
+    return machine.run([sys.executable, "-c", _GRPC, address, method, token], 300).stdout.strip()
