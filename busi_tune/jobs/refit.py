@@ -171,12 +171,9 @@ class Refits:
         except (ValueError, KeyError, TypeError):
             set_aside(path, "is damaged")
             closed = run_directory.CLOSED_TEST
-            looked = [
-                str(t.identity["model"])
-                for t in self.place()
-                if t.identity["trial"] is not None and (t.folder / closed).exists()
-            ]
-            name = looked[0] if looked else winner.name
+            opened = [t for t in self.place() if (t.folder / closed).exists()]
+            names = [str(t.identity["model"]) for t in opened if t.identity["trial"] is not None]
+            name = names[0] if names else winner.name
         write_json(path, {"winner": name, "trials": len(self.study.trials)})
         return name
 
@@ -186,8 +183,8 @@ class Refits:
         refit_images.csv has a row per refit and image that validated or tested it; predictions/ the
         maps of the closed test part by the first refit of each that has looked at it.
         """
-        first = [training for training in self.place() if training.identity["refit"] == 0]
-        looked = [t for t in first if (t.folder / run_directory.CLOSED_TEST).exists()]
+        of_first_seed = [training for training in self.place() if training.identity["refit"] == 0]
+        looked = [t for t in of_first_seed if (t.folder / run_directory.CLOSED_TEST).exists()]
         gather_predictions(self.run_dir, looked, Reader())
         frames = []
         text = dict.fromkeys(("image", "label", "group", "part"), str)

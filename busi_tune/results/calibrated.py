@@ -43,12 +43,17 @@ def read_calibrated(run: KfoldRun) -> list[Calibrated]:
             test = _histograms(parts["test"])
             kept = {name: counts for name, counts in test.items() if counts.any()}
             found.append(Calibrated(str(model), temperature, kept))
-    if all(np.array_equal(each.test["all"], each.test.get("tumour")) for each in found):
+    if not any(map(_has_normal_pixels, found)):
         found = [replace(each, test={"tumour": each.test["tumour"]}) for each in found]
     lacking = [model for model in run.models if model not in {each.model for each in found}]
     if lacking:
         logger.info("no calibration of %s: no pixels by logit were kept", ", ".join(lacking))
     return sorted(found, key=lambda each: run.models.index(each.model))
+
+
+def _has_normal_pixels(training: Calibrated) -> bool:
+    tumour = training.test.get("tumour")
+    return tumour is None or not np.array_equal(training.test["all"], tumour)
 
 
 def _histograms(rows: pd.DataFrame) -> dict[str, Histogram]:
