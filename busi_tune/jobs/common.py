@@ -227,7 +227,7 @@ def run_on_cluster(
     ):
         observers = Observers([progress, metrics, *trackers, *([storage] if storage else [])])
         shared = None if storage else config.storage
-        run_plan(plan, images, splits, resources, observers, shared=shared, storage=storage)
+        run_plan(plan, images, splits, resources, observers, None, shared, storage, run)
     if plan.num_open():
         raise ClusterError(f"{plan.num_open()} training(s) were left without an end")
 

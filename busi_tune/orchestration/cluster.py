@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
@@ -56,12 +57,15 @@ class Request:
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[bool]:
+def connected(name: str = "") -> Iterator[bool]:
     """Join the cluster of RAY_ADDRESS or of `ray start` on this machine, else start a local one.
 
     Gives whether a cluster was joined.
 
     A local cluster asks for a token, shows its dashboard on 127.0.0.1 and ends with this block.
+
+    Args:
+        name: of the job in Ray's dashboard.
 
     Raises:
         ClusterError: the cluster cannot be reached or started.
@@ -71,6 +75,7 @@ def connected() -> Iterator[bool]:
     # Ray puts a handler of its own, which would end the process without a word.
     on_terminate = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet["job_config"] = JobConfig(metadata={"job_name": name} if name else {})
     try:
         if address:
             _knock(address)

@@ -196,6 +196,7 @@ def run_plan(
     fit: Fit | None = None,
     shared: str | None = None,
     storage: StoredRun | None = None,
+    name: str = "",
 ) -> None:
     """Run every open training of a plan on the cluster.
 
@@ -208,19 +209,21 @@ def run_plan(
         fit: stands in for `busi_tune.training.loop.fit`.
         shared: a folder that all nodes see, where there are several.
         storage: the run's place in a storage, which stands for such a folder.
+        name: of the job in Ray's dashboard.
 
     Raises:
         ClusterError: the cluster cannot run the trainings or was lost; what is finished stays.
     """
     if plan.num_open() == 0:
         return
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is said by the observer
+    for library in ("ray.tune", "ray.train"):
+        # What matters is said by the observer.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     if shared:
         Path(shared).mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared) as scratch,
-        connected() as joined,
+        connected(name) as joined,
     ):
         request = resolve_request(resources, joined, plan.num_open())
         if request.num_nodes > 1 and not shared and storage is None:
