@@ -3,8 +3,9 @@
 import io
 import json
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pandas as pd
 import pytest
 
 from busi_tune import kfold
-from tests.cluster.nodes import run_cluster
+from tests.cluster.nodes import START_SECONDS, run_cluster
 from tests.processes import TINY, end_what_is_left, kill, start, wait_until
 from tests.s3_server import BUCKET, Server, run_server
 
 pytestmark = pytest.mark.ray
+
+Driver = subprocess.Popen[bytes]
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ray_folder = tempfile.mkdtemp(prefix="bt-")  # short: sockets lie in it
     with run_server(tmp_path_factory.mktemp("server")) as server, pytest.MonkeyPatch.context() as p:
         p.setenv("RAY_TMPDIR", ray_folder)
+        # Ray's own 30 s for a raylet and its agents to come up are too few on a loaded machine.
+        p.setenv("RAY_raylet_start_wait_time_s", str(START_SECONDS))
+        p.setenv("RAY_agent_register_timeout_ms", str(1000 * START_SECONDS))
         yield server
     shutil.rmtree(ray_folder, ignore_errors=True)
 
@@ -72,6 +78,12 @@ def enter_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "runs" / "run"
 
 
+def wait_for(condition: Callable[[], bool], driver: Driver, log: Path) -> None:
+    """Wait until the storage has something, from a driver that is still at work then."""
+    wait_until(lambda: condition() or driver.poll() is not None, "what is to be stored", 400)
+    assert driver.poll() is None, log.read_text()
+
+
 def test_a_search_whose_machine_is_lost_goes_on_on_another(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,8 +93,7 @@ def test_a_search_whose_machine_is_lost_goes_on_on_another(
     settings += ["--run_dir=runs/run", f"--storage={server.uri('search')}"]
     enter_machine(tmp_path / "first", monkeypatch)
     driver = start("search", settings, log)
-    wait_until(lambda: len(stored.ended()) >= 2 or driver.poll() is not None, "the second result")
-    assert driver.poll() is None, log.read_text()
+    wait_for(lambda: len(stored.ended()) >= 2, driver, log)
     kill(driver)
     before = stored.ended()
     shutil.rmtree(tmp_path / "first")
@@ -138,8 +149,7 @@ def test_a_cross_validation_survives_its_storage_and_its_machine(
     settings += ["--resources.wait_seconds=1", "--resources.max_concurrent=1"]
     enter_machine(tmp_path / "first", monkeypatch)
     driver = start("kfold", settings, log)
-    wait_until(lambda: stored.epochs() >= 1 or driver.poll() is not None, "an epoch")
-    assert driver.poll() is None, log.read_text()
+    wait_for(lambda: stored.epochs() >= 1, driver, log)
     server.fall_silent()
     try:
         assert driver.wait() == 3, log.read_text()
@@ -150,8 +160,7 @@ def test_a_cross_validation_survives_its_storage_and_its_machine(
 
     epochs = stored.epochs()
     driver = start("kfold", ["--resume=runs/run"], log)
-    wait_until(lambda: stored.epochs() > epochs or driver.poll() is not None, "another epoch")
-    assert driver.poll() is None, log.read_text()
+    wait_for(lambda: stored.epochs() > epochs, driver, log)
     kill(driver)
     before = stored.ended()
     shutil.rmtree(tmp_path / "first")
