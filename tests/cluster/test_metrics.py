@@ -124,7 +124,7 @@ def test_trainings_of_an_earlier_start_are_counted(
     kept: dict[tuple[str, str], float], tmp_path: Path
 ) -> None:
     ended, under_way = (
-        Training(name, {"fold": 0}, Config(), "only", tmp_path / name) for name in ("a", "b")
+        Training(name, {"trial": 0}, Config(), "only", tmp_path / name) for name in ("a", "b")
     )
     write_json(ended.folder / "result.json", {"status": "finished", "best_value": 0.5})
     metrics = Metrics(Config(), "run", [ended, under_way])
