@@ -94,7 +94,8 @@ def connected(name: str = "") -> Iterator[bool]:
         ) from error
     signal.signal(signal.SIGTERM, on_terminate)
     verb = "joined" if address else "started on this machine"
-    logger.info("Ray %s; dashboard: http://%s", verb, context.dashboard_url)
+    board = context.dashboard_url
+    logger.info("Ray %s; %s", verb, f"dashboard: http://{board}" if board else "no dashboard")
     try:
         yield bool(address)
     finally:

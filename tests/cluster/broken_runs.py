@@ -1,0 +1,199 @@
+"""Runs on several nodes that are broken in the middle, and what became of them."""
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from tests.cluster.nodes import Cluster, Node
+from tests.faults.runs import epochs_seen, results
+from tests.processes import TINY, end_what_is_left, kill, start, wait_until
+
+NUM_TRAININGS = 6
+EPOCHS = 8
+# A lost node is no failure of a training, so none is allowed here.
+SETTINGS = [*TINY, f"--training.epochs={EPOCHS}", "--resources.max_failures=0"]
+COMMANDS = {
+    "search": [
+        *SETTINGS, f"--search.num_trials={NUM_TRAININGS}", "--search.refit=0",
+        "--search.pruner=none", "--search.sampler=random", "--search.start=[]",
+    ],
+    "kfold": [
+        *SETTINGS, "--kfold.num_folds=3", f"--kfold.num_repeats={NUM_TRAININGS // 3}",
+        "--kfold.models={}",
+    ],
+}  # fmt: skip
+WAIT_SECONDS = 420
+"""For what takes some seconds, on a loaded machine too."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A run at the moment before a fault."""
+
+    results: dict[str, float]
+    """When each training that had ended was done."""
+    epochs: dict[str, int]
+    """The epochs that each training had behind it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: nothing may be lost, double or repeated."""
+
+    finished: int
+    """Trainings with a result and with every epoch once."""
+    named: int
+    """Trials or folds in the table, each once."""
+    run_again: int
+    """Trainings started again though they had a result."""
+    epochs_again: int
+    """Epochs run again that were finished before the fault; the one under way does not count."""
+    moved: int
+    """Trainings that were interrupted and went on elsewhere."""
+    places: int
+    """Nodes that trained."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is well."""
+        whole = self.finished == self.named == NUM_TRAININGS
+        return whole and not self.run_again and not self.epochs_again
+
+
+def lose_node(
+    command: str, fault: Callable[[Node], None], cluster: Cluster, folder: Path
+) -> tuple[Outcome, str]:
+    """Run a command, have a node join it and lose that node while it trains.
+
+    Until then the others stand still, so that there is something left to train on it.
+
+    Returns:
+        What became of the run, and what it said.
+    """
+    log = folder / "log"
+    with _inside(cluster):
+        driver = _begin(command, cluster, folder)
+        wait_until(lambda: epochs_seen(folder / "storage") >= 1, "an epoch", WAIT_SECONDS)
+        with _standing_still(cluster):
+            third = cluster.add()
+            wait_until(
+                lambda: _is_training_on(third, folder / "storage"),
+                "a training on the node that joined",
+                WAIT_SECONDS,
+            )
+            before = _look(folder / "storage")
+            fault(third)
+        _wait_for_end(driver, log)
+    return _compare(command, folder, before), log.read_text()
+
+
+def run_whole(command: str, cluster: Cluster, folder: Path) -> tuple[Outcome, str]:
+    """Run a command to its end without a fault."""
+    log = folder / "log"
+    with _inside(cluster):
+        _wait_for_end(_begin(command, cluster, folder), log)
+    return _compare(command, folder, Before({}, {})), log.read_text()
+
+
+def lose_head(cluster: Cluster, other: Cluster, folder: Path) -> tuple[Outcome, str]:
+    """Run a search, lose the head with its driver, and resume it on another cluster."""
+    log, storage = folder / "log", folder / "storage"
+    with _inside(cluster):
+        driver = _begin("search", cluster, folder)
+        wait_until(lambda: len(results(storage)) >= 2, "the second result", WAIT_SECONDS)
+        kill(driver)
+        cluster.nodes[0].kill()
+    before = _look(storage)
+    assert len(before.results) < NUM_TRAININGS, "the search was over already"
+    with _inside(other):
+        again = start("search", [f"--resume={folder / 'run'}"], log, other.address)
+        _wait_for_end(again, log)
+    return _compare("search", folder, before), log.read_text()
+
+
+@contextlib.contextmanager
+def _inside(cluster: Cluster) -> Iterator[None]:
+    """Make commands find the cluster and its token, and end them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        try:
+            yield
+        finally:
+            end_what_is_left()
+
+
+@contextlib.contextmanager
+def _standing_still(cluster: Cluster) -> Iterator[None]:
+    """Stop the trainings of the nodes that there are, for a while."""
+    nodes = list(cluster.nodes)
+    for node in nodes:
+        node.signal_trainings(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.signal_trainings(signal.SIGCONT)
+
+
+def _begin(command: str, cluster: Cluster, folder: Path) -> "subprocess.Popen[bytes]":
+    places = [f"--run_dir={folder / 'run'}", f"--storage={folder / 'storage'}"]
+    return start(command, [*COMMANDS[command], *places], folder / "log", cluster.address)
+
+
+def _wait_for_end(driver: "subprocess.Popen[bytes]", log: Path) -> None:
+    wait_until(lambda: driver.poll() is not None, f"the end of\n{log.read_text()}", WAIT_SECONDS)
+    assert driver.returncode == 0, log.read_text()
+
+
+def _look(storage: Path) -> Before:
+    files = storage.glob("trainings/*/epochs.csv")
+    return Before(results(storage), {file.parent.name: len(pd.read_csv(file)) for file in files})
+
+
+def _is_training_on(node: Node, storage: Path) -> bool:
+    """Whether a node is in the middle of a training."""
+    seen, there = _look(storage), _starts(storage)
+    return any(
+        0 < seen.epochs.get(key, 0) < EPOCHS - 2
+        for key in there.loc[there["address"] == node.address, "key"]
+    )
+
+
+def _starts(storage: Path) -> pd.DataFrame:
+    """Every start of every training: its key, where it ran, after which epoch."""
+    files = sorted(storage.glob("trainings/*/starts.csv"))
+    tables = [pd.read_csv(file).assign(key=file.parent.name) for file in files]
+    return pd.concat(tables) if tables else pd.DataFrame(columns=["key", "address"])
+
+
+def _compare(command: str, folder: Path, before: Before) -> Outcome:
+    storage = folder / "storage"
+    after, starts = _look(storage), _starts(storage)
+    again = starts[starts.duplicated("key")]
+    known = again["key"].map(lambda key: before.epochs.get(key, 0))
+    changed = {key for key, when in before.results.items() if after.results.get(key) != when}
+    return Outcome(
+        finished=sum(after.epochs.get(key) == EPOCHS for key in after.results),
+        named=_count_named(command, folder / "run"),
+        run_again=len(changed | set(again["key"]) & set(before.results)),
+        epochs_again=int((known - again["after_epoch"]).clip(lower=0).sum()),
+        moved=again["key"].nunique(),
+        places=starts["address"].nunique(),
+    )
+
+
+def _count_named(command: str, run_dir: Path) -> int:
+    """Count the rows of the run's table, less those that are double or open in the study."""
+    if command == "kfold":
+        return len(pd.read_csv(run_dir / "folds.csv")[["repeat", "fold"]].drop_duplicates())
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir / 'study.db'}")
+    complete = sum(trial.state.name == "COMPLETE" for trial in study.trials)
+    return min(complete, pd.read_csv(run_dir / "trials.csv")["trial"].nunique())
