@@ -118,6 +118,11 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
+def changed_settings(config: Config) -> dict[str, Any]:
+    """Return the settings, by their dotted names, that are not at their defaults."""
+    return {name: value for name, value in flatten(config).items() if value != _DEFAULTS[name]}
+
+
 def differences(old: Config, new: Config, ignore: Iterable[str] = ()) -> list[str]:
     """List the settings in which two configurations differ, as `name: old -> new`."""
     before, after, skip = flatten(old), flatten(new), set(ignore)
@@ -149,11 +154,7 @@ def training_key(config: Config, data_hash: str, parts: Mapping[str, list[str]])
         data_hash: hash of the images' content.
         parts: names of the images of train, validation and test.
     """
-    changed = {
-        name: value
-        for name, value in flatten(config).items()
-        if name.startswith(_DECIDING) and value != _DEFAULTS[name]
-    }
+    changed = {n: v for n, v in changed_settings(config).items() if n.startswith(_DECIDING)}
     decisive = {**changed, "data_hash": data_hash, "parts": dict(parts)}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 

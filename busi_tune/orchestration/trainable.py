@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from busi_tune.plan import Training
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.training import SupersededError
 from busi_tune.remote.workplace import SharedFolder, StoredFolder, Workplace
-from busi_tune.settings import from_dict
+from busi_tune.settings import changed_settings, override
 
 Fit = Callable[..., Any]
 Images = ImageSet | Mapping[int, ImageSet]
@@ -46,19 +45,29 @@ STORAGE_LOST = "storage_lost"
 def to_message(training: Training, address: str = "") -> dict[str, Any]:
     """Put a training into what Tune carries: small, and free of classes of this project.
 
-    Tune keeps several copies of it for every trial, so the settings are one string.
+    Tune keeps several copies of it for every trial, so the settings are one string, without those
+    of the jobs around a training and those at their defaults.
 
     Args:
         training: the training.
         address: of its folder in a storage; empty where all nodes see its folder.
     """
+    settings = {
+        name: value
+        for name, value in changed_settings(training.config).items()
+        if not name.startswith(("search.", "kfold."))
+    }
     return {
         "name": training.name,
         "folder": str(training.folder),
         "address": address,
         "split": training.split,
-        "settings": json.dumps(asdict(training.config)),
+        "settings": json.dumps(settings),
     }
+
+
+def _read_settings(message: dict[str, Any]) -> Config:
+    return override(Config(), json.loads(message["settings"]))
 
 
 def build_trainable(
@@ -184,7 +193,7 @@ def _run(
     What an exception stops would stop it again, so only the death of a process is retried. A full
     disk or a lost storage is no failure of the training: it is left as it is and the driver told.
     """
-    config = from_dict(json.loads(message["settings"]))
+    config = _read_settings(message)
     fit = fit or _real_fit(config)
     alone = config.resources.num_workers == 1
     # A single set is that of all trainings.
@@ -222,7 +231,7 @@ def _run(
 def _find_workplace(message: dict[str, Any]) -> Workplace:
     if not message["address"]:
         return SharedFolder(Path(message["folder"]))
-    patience = json.loads(message["settings"])["resources"]["wait_seconds"]
+    patience = _read_settings(message).resources.wait_seconds
     return StoredFolder(message["address"], patience)
 
 
