@@ -1,0 +1,170 @@
+"""A cluster that `ray up` brings up over ssh, used and taken down as the README says."""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.cluster.asking import ask
+from tests.cluster.machines import (
+    Machine,
+    beside_python,
+    connect,
+    machine,
+    make_key,
+    run_sshd,
+    skip_without,
+)
+from tests.processes import TINY, wait_until
+
+pytestmark = pytest.mark.ray
+
+ROOT = Path(__file__).parents[2]
+ON_PREMISE = ROOT / "experiments" / "cluster" / "on_premise.yaml"
+RAY = beside_python("ray")
+DASHBOARD = "http://127.0.0.1:8265"
+LOOPBACK = {"127.0.0.1", "::1"}
+
+
+@dataclass
+class Cluster:
+    """A head and a worker, and the laptop from which they were brought up."""
+
+    laptop: Machine
+    head: Machine
+    worker: Machine
+    file: Path
+
+    def ray(self, *arguments: str, seconds: float = 900) -> str:
+        """Run a command of Ray's on the laptop and return what it says; it must succeed."""
+        done = self.laptop.run([RAY, *arguments], seconds, ROOT, self.settings)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    @property
+    def storage(self) -> Path:
+        """A folder that all see."""
+        return self.laptop.home.parent / "storage"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"TMPDIR": str(self.laptop.home), "RAY_AUTH_MODE": "token"}
+
+    @property
+    def token(self) -> str:
+        return (self.laptop.home / ".ray" / "auth_token").read_text().strip()
+
+
+def adapt(file: Path, cluster: Cluster, key: Path) -> None:
+    """Write on_premise.yaml for these machines; of its commands only what installs is replaced."""
+    config = yaml.safe_load(ON_PREMISE.read_text())
+    config["cluster_name"] = f"test-{cluster.head.pid}"
+    config["provider"]["head_ip"] = cluster.head.address
+    config["provider"]["worker_ips"] = [cluster.worker.address]
+    config["auth"] = {"ssh_user": "root", "ssh_private_key": str(key)}
+    installs = [line for line in config["setup_commands"] if "pip install" in line or "uv" in line]
+    assert len(installs) == 3
+    rest = [line for line in config["setup_commands"] if line not in installs]
+    config["setup_commands"] = [f"ln -sfn {shlex.quote(sys.prefix)} ~/venv", *rest]
+    file.write_text(yaml.safe_dump(config))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    skip_without("sshd", "ssh-keygen", "rsync")
+    folder = tmp_path_factory.mktemp("machines")
+    with (
+        machine(folder / "laptop", "10.77.0.1") as laptop,
+        machine(folder / "head", "10.77.1.1") as head,
+        machine(folder / "worker", "10.77.2.1") as worker,
+    ):
+        key = laptop.home / ".ssh" / "key"
+        make_key(key)
+        for number, node in enumerate((head, worker), start=1):
+            connect(laptop, node, number)
+            run_sshd(node, key)
+        made = Cluster(laptop, head, worker, laptop.home / "cluster.yaml")
+        adapt(made.file, made, key)
+        made.ray("get-auth-token", "--generate")
+        made.ray("up", "--yes", str(made.file))
+        log = laptop.home / "log of the tunnel"
+        laptop.start([RAY, "dashboard", str(made.file)], log, ROOT, made.settings)
+        wait_until(lambda: ("127.0.0.1", 8265) in laptop.listening(), "the tunnel", 60)
+        yield made
+
+
+def test_every_node_joins(cluster: Cluster) -> None:
+    def alive() -> int:
+        _, text = ask(cluster.laptop, f"{DASHBOARD}/nodes?view=summary", cluster.token)
+        return text.count('"state": "ALIVE"')
+
+    wait_until(lambda: alive() == 2, "the worker", 240)
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "table", "num_rows"),
+    [
+        ("search", ["--search.num_trials=4", "--search.refit=1"], "trials.csv", 4),
+        ("kfold", ["--kfold.num_folds=3", "--kfold.num_repeats=1"], "folds.csv", 9),
+    ],
+)
+def test_a_submitted_run_ends_with_its_results(
+    cluster: Cluster, command: str, settings: list[str], table: str, num_rows: int
+) -> None:
+    run_dir = cluster.head.home / "runs" / command
+    words = ["python", "-m", f"busi_tune.{command}", *TINY, *settings, f"--run_dir={run_dir}"]
+    words += ["--training.epochs=2", f"--storage={cluster.storage}"]
+    submit = ["job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
+    said = cluster.ray(*submit, *words)
+    assert "succeeded" in said
+    rows = pd.read_csv(run_dir / table)
+    assert len(rows) == num_rows
+    assert (run_dir / "report.html").is_file()
+
+
+def test_both_nodes_have_trained(cluster: Cluster) -> None:
+    starts = pd.concat(pd.read_csv(path) for path in cluster.storage.rglob("starts.csv"))
+    assert set(starts["address"]) == {cluster.head.address, cluster.worker.address}
+
+
+def test_the_tunnel_asks_for_the_token_and_is_the_only_way_to_the_dashboard(
+    cluster: Cluster,
+) -> None:
+    jobs = f"{DASHBOARD}/api/jobs/"
+    assert ask(cluster.laptop, jobs, cluster.token)[0] == 200
+    assert ask(cluster.laptop, jobs)[0] == 401
+    assert ask(cluster.laptop, jobs, "0" * 64)[0] == 403
+    status, why = ask(cluster.laptop, f"http://{cluster.head.address}:8265/api/jobs/")
+    assert (status, "refused" in why) == (None, True)
+
+
+def test_only_ports_that_the_file_names_are_open(cluster: Cluster) -> None:
+    """What a firewall lets through, see the comment of on_premise.yaml."""
+    everywhere = {22, *range(6380, 6385), 52365, *range(10002, 11000)}
+    for node, ports in ((cluster.head, {6379, 44217, 44227}), (cluster.worker, set[int]())):
+        opened = {port for address, port in node.listening() if address not in LOOPBACK}
+        assert opened <= everywhere | ports
+
+
+def test_ray_down_and_ray_stop_leave_nothing_running(cluster: Cluster) -> None:
+    """Comes last: `ray down` ends the head; the workers need the line that the file names."""
+    for tunnel in cluster.laptop.processes():
+        tunnel.terminate()
+    cluster.ray("down", "--yes", str(cluster.file))
+    wait_until(lambda: not of_ray(cluster.head), "the end of the head", 60)
+    (line,) = re.findall(r"ssh WORKER (.*)", ON_PREMISE.read_text())
+    key = yaml.safe_load(cluster.file.read_text())["auth"]["ssh_private_key"]
+    ssh = f"ssh -i {key} -o StrictHostKeyChecking=no root@{cluster.worker.address} {line}"
+    stopped = cluster.laptop.run(["sh", "-c", ssh])
+    assert stopped.returncode == 0, stopped.stdout
+    wait_until(lambda: not of_ray(cluster.worker), "the end of the worker", 60)
+
+
+def of_ray(node: Machine) -> list[str]:
+    return [title for title in node.titles() if not title.startswith("sshd")]
