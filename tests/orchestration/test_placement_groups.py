@@ -1,0 +1,20 @@
+"""Trainings of several workers that are stopped give back what they held."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.faults.placement_groups import NUM_WORKERS, stop_trainings
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+
+def test_stopped_trainings_of_several_workers_give_back_every_placement_group(
+    tmp_path: Path,
+) -> None:
+    """With two trainings; the script beside `stop_trainings` does it with twenty."""
+    seen = stop_trainings(2, tmp_path)
+    assert NUM_WORKERS > 1
+    assert seen["stopped"] == 2
+    assert seen["groups"] >= 2, "no group was ever made"
+    assert (seen["left"], seen["busy_cpus"]) == (0, 0.0)
