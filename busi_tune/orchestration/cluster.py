@@ -139,8 +139,6 @@ def resolve_request(resources: ResourcesConfig, joined: bool, wanted: int = 1) -
             demand = Demand(request.cpus_per_worker, request.gpus_per_worker)
         demand.ask(request.num_workers * request.limit(wanted))
         time.sleep(1)
-    if demand is not None:
-        demand.ask(0)
     return replace(request, max_concurrent=request.limit(fitting))
 
 

@@ -22,14 +22,14 @@ class Demand:
         self._waiting: list[Any] = []
 
     def ask(self, num_workers: int) -> None:
-        """Have places for so many workers asked for, beside what is in use."""
+        """Have places for so many workers asked for, beside what is in use.
+
+        What waits already is not taken back: it finds its place or ends with the driver.
+        """
         if self._waiting:
             _, self._waiting = ray.wait(self._waiting, num_returns=len(self._waiting), timeout=0)
-        wanted = min(num_workers, MOST_TASKS)
-        for surplus in self._waiting[wanted:]:
-            ray.cancel(surplus)
-        missing = wanted - len(self._waiting)
-        self._waiting = self._waiting[:wanted] + [self._task.remote() for _ in range(missing)]
+        missing = min(num_workers, MOST_TASKS) - len(self._waiting)
+        self._waiting += [self._task.remote() for _ in range(missing)]
 
 
 def _do_nothing() -> None:

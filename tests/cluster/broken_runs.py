@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.cluster.nodes import Cluster, Node
-from tests.faults.runs import epochs_seen, results
+from tests.faults.runs import results
 from tests.processes import TINY, end_what_is_left, kill, start, wait_until
 
 NUM_TRAININGS = 6
@@ -80,7 +80,11 @@ def lose_node(
     log = folder / "log"
     with _inside(cluster):
         driver = _begin(command, cluster, folder)
-        wait_until(lambda: epochs_seen(folder / "storage") >= 1, "an epoch", WAIT_SECONDS)
+        wait_until(
+            lambda: all(_is_training_on(node, folder / "storage") for node in cluster.living()),
+            "a training on every node",
+            WAIT_SECONDS,
+        )
         with _standing_still(cluster):
             third = cluster.add()
             wait_until(
@@ -133,7 +137,7 @@ def _inside(cluster: Cluster) -> Iterator[None]:
 @contextlib.contextmanager
 def _standing_still(cluster: Cluster) -> Iterator[None]:
     """Stop the trainings of the nodes that there are, for a while."""
-    nodes = list(cluster.nodes)
+    nodes = cluster.living()
     for node in nodes:
         node.signal_trainings(signal.SIGSTOP)
     try:
@@ -162,7 +166,7 @@ def _is_training_on(node: Node, storage: Path) -> bool:
     """Whether a node is in the middle of a training."""
     seen, there = _look(storage), _starts(storage)
     return any(
-        0 < seen.epochs.get(key, 0) < EPOCHS - 2
+        key not in seen.results and 0 < seen.epochs.get(key, 0) < EPOCHS - 2
         for key in there.loc[there["address"] == node.address, "key"]
     )
 

@@ -31,6 +31,7 @@ START_SECONDS = 240
 AGENT_PORTS = (
     "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export",
 )  # fmt: skip
+NOT_TRAINING = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 OBJECT_STORE_BYTES = 100_000_000
 _numbers = itertools.count()
 
@@ -139,8 +140,8 @@ class Node:
         """Send a signal to the processes that train."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                title = process.cmdline()[:1]
-                if title and title[0].startswith("ray::") and ".train" in title[0]:
+                title = " ".join(process.cmdline())
+                if title.startswith("ray::") and not title.startswith(NOT_TRAINING):
                     process.send_signal(number)
 
     def kill(self) -> None:
@@ -154,6 +155,10 @@ class Node:
                 process.kill()
         psutil.wait_procs(processes, timeout=30)
         self._process.wait()
+
+    def is_alive(self) -> bool:
+        """Whether the node's keeper runs: it ends itself when it misses a process of its node."""
+        return self._process.poll() is None
 
     def cut(self) -> None:
         """Pull the cable: the node lives on, and nobody reaches it."""
@@ -206,6 +211,10 @@ class Cluster:
     def has_networks(self) -> bool:
         """Whether nodes have networks of their own, which can be cut."""
         return self._network.is_real
+
+    def living(self) -> list[Node]:
+        """Return the nodes that were not lost."""
+        return [node for node in self.nodes if node.is_alive()]
 
     def start_head(self, cpus: float = 1, *arguments: str) -> Node:
         """Start the head."""
