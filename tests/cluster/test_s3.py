@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 
 from busi_tune import kfold
-from tests.cluster.nodes import START_SECONDS, run_cluster
+from tests.cluster.nodes import Cluster, run_cluster
 from tests.processes import TINY, end_what_is_left, kill, start, wait_until
 from tests.s3_server import BUCKET, Server, run_server
 
@@ -25,14 +24,22 @@ Driver = subprocess.Popen[bytes]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    ray_folder = tempfile.mkdtemp(prefix="bt-")  # short: sockets lie in it
-    with run_server(tmp_path_factory.mktemp("server")) as server, pytest.MonkeyPatch.context() as p:
-        p.setenv("RAY_TMPDIR", ray_folder)
-        # Ray's own 30 s for a raylet and its agents to come up are too few on a loaded machine.
-        p.setenv("RAY_raylet_start_wait_time_s", str(START_SECONDS))
-        p.setenv("RAY_agent_register_timeout_ms", str(1000 * START_SECONDS))
+    with run_server(tmp_path_factory.mktemp("server")) as server:
         yield server
-    shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(server: Server) -> Iterator[Cluster]:
+    """Two nodes with a CPU each, which have no folder in common as far as runs know."""
+    with run_cluster(2) as cluster, pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield cluster
+
+
+def storage_for(cluster: Cluster, server: Server, prefix: str) -> str:
+    """Return a storage by an address that all nodes reach."""
+    return server.uri(prefix, cluster.address.partition(":")[0])
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +53,7 @@ class Stored:
     """What the storage has of a run."""
 
     def __init__(self, server: Server, prefix: str) -> None:
+        """Of a run named `run` below a prefix."""
         self.uri = server.uri(f"{prefix}/run")
         self._objects = server.objects(f"{prefix}/run")
 
@@ -85,21 +93,23 @@ def wait_for(condition: Callable[[], bool], driver: Driver, log: Path) -> None:
 
 
 def test_a_search_whose_machine_is_lost_goes_on_on_another(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, stored = tmp_path / "log", Stored(server, "search")
     settings = [*TINY, "--training.epochs=2", "--search.num_trials=4", "--search.pruner=none"]
     settings += ["--search.refit=1", "--search.refit_seeds=1"]
-    settings += ["--run_dir=runs/run", f"--storage={server.uri('search')}"]
+    settings += ["--run_dir=runs/run", f"--storage={storage_for(cluster, server, 'search')}"]
     enter_machine(tmp_path / "first", monkeypatch)
-    driver = start("search", settings, log)
+    driver = start("search", settings, log, cluster.address)
     wait_for(lambda: len(stored.ended()) >= 2, driver, log)
     kill(driver)
     before = stored.ended()
     shutil.rmtree(tmp_path / "first")
 
     run_dir = enter_machine(tmp_path / "second", monkeypatch)
-    assert start("search", [f"--resume={stored.uri}"], log).wait() == 0, log.read_text()
+    assert start("search", [f"--resume={stored.uri}"], log, cluster.address).wait() == 0, (
+        log.read_text()
+    )
     after = stored.ended()
     assert {key: after[key] for key in before} == before, "a finished training was run again"
     trials = pd.read_csv(run_dir / "trials.csv")
@@ -112,7 +122,9 @@ def test_a_search_whose_machine_is_lost_goes_on_on_another(
 
     head, log = stored.read("head.json"), tmp_path / "log of a finished run"
     enter_machine(tmp_path / "third", monkeypatch)
-    assert start("search", [f"--resume={stored.uri}"], log).wait() == 0, log.read_text()
+    assert start("search", [f"--resume={stored.uri}"], log, cluster.address).wait() == 0, (
+        log.read_text()
+    )
     assert "Ray" not in log.read_text(), "a finished run started Ray"
     assert stored.ended() == after
     assert stored.read("head.json") == head, "a finished run changed the storage"
@@ -140,15 +152,15 @@ def is_of_the_run(path: Path) -> bool:
 
 
 def test_a_cross_validation_survives_its_storage_and_its_machine(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The storage falls silent, the run is resumed; its machine is lost, it goes on on another."""
     log, stored = tmp_path / "log", Stored(server, "kfold")
     settings = [*TINY, "--training.epochs=4", "--kfold.num_folds=2", "--kfold.models={}"]
-    settings += ["--run_dir=runs/run", f"--storage={server.uri('kfold')}"]
+    settings += ["--run_dir=runs/run", f"--storage={storage_for(cluster, server, 'kfold')}"]
     settings += ["--resources.wait_seconds=1", "--resources.max_concurrent=1"]
     enter_machine(tmp_path / "first", monkeypatch)
-    driver = start("kfold", settings, log)
+    driver = start("kfold", settings, log, cluster.address)
     wait_for(lambda: stored.epochs() >= 1, driver, log)
     server.fall_silent()
     try:
@@ -159,14 +171,16 @@ def test_a_cross_validation_survives_its_storage_and_its_machine(
     assert "go on with: python -m busi_tune.kfold --resume" in log.read_text()
 
     epochs = stored.epochs()
-    driver = start("kfold", ["--resume=runs/run"], log)
+    driver = start("kfold", ["--resume=runs/run"], log, cluster.address)
     wait_for(lambda: stored.epochs() > epochs, driver, log)
     kill(driver)
     before = stored.ended()
     shutil.rmtree(tmp_path / "first")
 
     run_dir = enter_machine(tmp_path / "second", monkeypatch)
-    assert start("kfold", [f"--resume={stored.uri}"], log).wait() == 0, log.read_text()
+    assert start("kfold", [f"--resume={stored.uri}"], log, cluster.address).wait() == 0, (
+        log.read_text()
+    )
     after = stored.ended()
     assert len(after) == 2
     assert {key: after[key] for key in before} == before, "a finished fold was run again"
@@ -179,17 +193,14 @@ def test_a_cross_validation_survives_its_storage_and_its_machine(
 
 
 def test_nodes_without_a_shared_folder_train_as_ranks_of_one_training(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = [*TINY, "--training.epochs=2", "--kfold.num_folds=2", "--kfold.models={}"]
     settings += ["--resources.num_workers=2", "--run_dir=runs/run"]
     run_dir, log = enter_machine(tmp_path / "first", monkeypatch), tmp_path / "log"
-    with run_cluster(2) as cluster:
-        for name, value in cluster.environment.items():
-            monkeypatch.setenv(name, value)
-        uri = server.uri("ranks", cluster.address.partition(":")[0])
-        driver = start("kfold", [*settings, f"--storage={uri}"], log, cluster.address)
-        assert driver.wait() == 0, log.read_text()
+    settings += [f"--storage={storage_for(cluster, server, 'ranks')}"]
+    driver = start("kfold", settings, log, cluster.address)
+    assert driver.wait() == 0, log.read_text()
     assert len(Stored(server, "ranks").ended()) == 2
     assert pd.read_csv(run_dir / "folds.csv")["num_workers"].tolist() == [2, 2]
     assert not list(run_dir.glob("trainings/*/lock")), "a worker trained in the driver's folder"

@@ -87,7 +87,7 @@ def test_an_orphan_finds_that_its_training_belongs_to_its_successor(
 
     # The orphan was just about to write when its successor claimed the training.
     assert orphan._owner is not None
-    orphan._write(Manifest(orphan._owner))
+    orphan._write(Manifest(orphan._owner, orphan._read().files))
     each_of(place.delete, [name for name in place.list() if name.startswith("best")])
     successor.push(tmp_path / "successor")
     StoredTraining(place).pull(tmp_path / "there")
