@@ -16,13 +16,23 @@ from tests.s3_server import Server
 def make_run(folder: Path) -> Path:
     folder.mkdir()
     write(folder, config__yaml="seed: 0\n", lock="", study__backup__db="none of this")
-    with contextlib.closing(sqlite3.connect(folder / "study.db")) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("CREATE TABLE trials (number)")
-        connection.execute("INSERT INTO trials VALUES (7)")
-        connection.commit()
     write(folder / "figures", curve__svg="<svg/>")
     return folder
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Make a database whose only row lies in its write-ahead log while it is open."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE trials (number)")
+    connection.execute("INSERT INTO trials VALUES (7)")
+    connection.commit()
+    return connection
+
+
+def read_numbers(path: Path) -> list[tuple[int]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT number FROM trials").fetchall()
 
 
 def test_a_run_goes_on_elsewhere_and_not_in_two_places(server: Server, tmp_path: Path) -> None:
@@ -30,9 +40,12 @@ def test_a_run_goes_on_elsewhere_and_not_in_two_places(server: Server, tmp_path:
     run_dir = make_run(tmp_path / "run")
     first = StoredRun(storage, run_dir, 0)
     first.check(resume=False)
-    first.begin()
+    with contextlib.closing(open_database(run_dir / "study.db")):
+        first.begin()
     there = server.objects(f"{tmp_path.name}/run")
     assert sorted(there.list()) == ["config.yaml", "head.json", "study.db"]
+    (tmp_path / "copy.db").write_bytes(there.get("study.db") or b"")
+    assert read_numbers(tmp_path / "copy.db") == [(7,)]
     first.push(whole=True)
     assert "figures/curve.svg" in there.list()
 
@@ -42,8 +55,7 @@ def test_a_run_goes_on_elsewhere_and_not_in_two_places(server: Server, tmp_path:
     uri = f"{server.uri(f'{tmp_path.name}/run')}"
     fetched = fetch_run(uri, tmp_path / "elsewhere")
     assert fetched == tmp_path / "elsewhere" / "run"
-    with contextlib.closing(sqlite3.connect(fetched / "study.db")) as connection:
-        assert connection.execute("SELECT number FROM trials").fetchall() == [(7,)]
+    assert read_numbers(fetched / "study.db") == [(7,)]
     assert fetch_run(uri, tmp_path / "elsewhere") == fetched, "what lies there is the run"
 
     second = StoredRun(storage, fetched, 0)
