@@ -134,14 +134,9 @@ def _compare(name: str, before: Any, after: Any) -> list[str]:
     """Say how a setting differs; of a mapping only the entries that do."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return [f"{name}: {before} -> {after}"]
-    entries = dict.fromkeys((*before, *after))
-    absent = "not there"
-    pairs = {entry: (before.get(entry, absent), after.get(entry, absent)) for entry in entries}
-    return [
-        f"{name}, {entry}: {one} -> {other}"
-        for entry, (one, other) in pairs.items()
-        if one != other
-    ]
+    absent = dict.fromkeys({**before, **after}, "not there")
+    old, new = {**absent, **before}, {**absent, **after}
+    return [f"{name}, {key}: {old[key]} -> {new[key]}" for key in old if old[key] != new[key]]
 
 
 def training_key(config: Config, data_hash: str, parts: Mapping[str, list[str]]) -> str:

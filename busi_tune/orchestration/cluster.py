@@ -84,7 +84,8 @@ def connected(name: str = "") -> Iterator[bool]:
             context = ray.init(
                 address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet
             )
-    except (OSError, RuntimeError) as error:
+    # Ray raises a bare Exception where its dashboard or its raylet starts too slowly.
+    except Exception as error:
         if not address:
             raise ClusterError(f"cannot start Ray on this machine: {error}") from error
         source = "RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else str(current)
