@@ -23,12 +23,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import ray
 from ray.util import placement_group_table
 
 from busi_tune.config import Config
 from busi_tune.config_jobs import ResourcesConfig
+from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
@@ -36,7 +38,6 @@ from busi_tune.plan import ListPlan, Training
 from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.run_directory import write_atomic
 from busi_tune.settings import override
-from experiments.benchmarks.trial_cost import nothing_to_train
 from tests.orchestration.conftest import Notes, make_fit, run_cluster
 
 NUM_WORKERS = 2
@@ -69,7 +70,11 @@ def stop_trainings(number: int, folder: Path) -> dict[str, Any]:
         earlier = set(placement_group_table())
     notes, began = Notes(), time.monotonic()
     resources = ResourcesConfig(num_workers=NUM_WORKERS, cpus_per_worker=CPUS_PER_WORKER)
-    images, empty = nothing_to_train()
+    blank, empty = np.zeros((1, 8, 8), np.uint8), np.arange(0)
+    images = ImageSet(
+        ("a",), ("benign",), ("a",), 8, "none", blank, blank,
+        np.full((1, 2), 8, np.int32), np.zeros(8, np.uint8), np.array([0, 8]),
+    )  # fmt: skip
     splits = {"only": Split(empty, empty, empty)}
     plan, fit = StoppingPlan(trainings), make_fit(wait_for_each_other)
     run_plan(plan, images, splits, resources, notes, fit)

@@ -1,10 +1,9 @@
 """Trainings of several workers that are stopped give back what they held."""
 
+import importlib
 from pathlib import Path
 
 import pytest
-
-from experiments.faults.placement_groups import NUM_WORKERS, stop_trainings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -13,8 +12,9 @@ def test_stopped_trainings_of_several_workers_give_back_every_placement_group(
     tmp_path: Path,
 ) -> None:
     """With two trainings; the script beside `stop_trainings` does it with twenty."""
-    seen = stop_trainings(2, tmp_path)
-    assert NUM_WORKERS > 1
+    script = importlib.import_module("experiments.faults.placement_groups")
+    seen = script.stop_trainings(2, tmp_path)
+    assert script.NUM_WORKERS > 1
     assert seen["stopped"] == 2
     assert seen["groups"] >= 2, "no group was ever made"
     assert (seen["left"], seen["busy_cpus"]) == (0, 0.0)
