@@ -3,7 +3,7 @@
 python -m experiments.faults.nodes --times 5 --out experiments/results/faults
 python -m experiments.faults.nodes --times 1                          # some minutes
 
-A cluster of a head and a node runs a search of ten trials or ten folds; while it trains, a third
+A cluster of a head and a node runs a search of six trials or six folds; while it trains, a third
 node joins, and is lost as soon as it is in the middle of a training: its raylet gets a SIGKILL, or
 all its processes at once, or its network is cut (root only, and the node lives on). Or the head is
 lost with the driver, and the search is resumed on another cluster. No failure of a training is
