@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pandas as pd
@@ -60,13 +59,11 @@ class Stored:
     def names(self) -> list[str]:
         return self._objects.list()
 
-    def manifests(self) -> dict[str, dict[str, Any]]:
-        """The manifest of each training by its key."""
+    def ended(self) -> dict[str, str]:
+        """The checksum of each result, which has the seconds that it took, by its training's key."""
         keys = [name.split("/")[1] for name in self.names() if name.endswith("/manifest.json")]
-        return {key: json.loads(self.read(f"trainings/{key}/manifest.json")) for key in keys}
-
-    def ended(self) -> dict[str, dict[str, Any]]:
-        return {k: m for k, m in self.manifests().items() if "result.json" in m["files"]}
+        files = {k: json.loads(self.read(f"trainings/{k}/manifest.json"))["files"] for k in keys}
+        return {k: f["result.json"]["sha256"] for k, f in files.items() if "result.json" in f}
 
     def epochs(self) -> int:
         """Epochs of all trainings."""
