@@ -52,7 +52,7 @@ class Outcome:
     named: int
     """Trials or folds in the table, each once."""
     run_again: int
-    """Trainings started again though they had a result."""
+    """Trainings that wrote their result anew though they had one."""
     epochs_again: int
     """Epochs run again that were finished before the fault; the one under way does not count."""
     moved: int
@@ -181,13 +181,13 @@ def _starts(storage: Path) -> pd.DataFrame:
 def _compare(command: str, folder: Path, before: Before) -> Outcome:
     storage = folder / "storage"
     after, starts = _look(storage), _starts(storage)
-    again = starts[starts.duplicated("key")]
+    # A result that the lost driver had not told of is taken from its folder by a further start.
+    again = starts[starts.duplicated("key") & ~starts["key"].isin(before.results)]
     known = again["key"].map(lambda key: before.epochs.get(key, 0))
-    changed = {key for key, when in before.results.items() if after.results.get(key) != when}
     return Outcome(
         finished=sum(after.epochs.get(key) == EPOCHS for key in after.results),
         named=_count_named(command, folder / "run"),
-        run_again=len(changed | set(again["key"]) & set(before.results)),
+        run_again=sum(after.results.get(key) != when for key, when in before.results.items()),
         epochs_again=int((known - again["after_epoch"]).clip(lower=0).sum()),
         moved=again["key"].nunique(),
         places=starts["address"].nunique(),
