@@ -60,7 +60,7 @@ class Stored:
         return self._objects.list()
 
     def ended(self) -> dict[str, str]:
-        """The checksum of each result, which has the seconds that it took, by its training's key."""
+        """The checksum of each result, which has the seconds that it took, by key."""
         keys = [name.split("/")[1] for name in self.names() if name.endswith("/manifest.json")]
         files = {k: json.loads(self.read(f"trainings/{k}/manifest.json"))["files"] for k in keys}
         return {k: f["result.json"]["sha256"] for k, f in files.items() if "result.json" in f}
