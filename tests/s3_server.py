@@ -64,7 +64,9 @@ def run_server(folder: Path) -> Iterator[Server]:
     with log.open("wb") as file, pytest.MonkeyPatch.context() as patch:
         for name, value in KEYS.items():
             patch.setenv(name, value)
-        patch.setenv("HOME", str(folder))  # no credentials of whoever runs the tests
+        # No credentials of whoever runs the tests. Not by another HOME: Ray's token lies there.
+        for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+            patch.setenv(name, str(folder / "none"))
         process = subprocess.Popen(line, stdout=file, stderr=file, env=dict(os.environ))
         try:
             wait_until(lambda: process.poll() is not None or answers(port), "the server")

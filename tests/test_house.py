@@ -142,6 +142,11 @@ def _default(name: str) -> object:
     return flatten(Config())[name]
 
 
+def _expand(word: str) -> list[str]:
+    """Expand a pattern as a shell in the checkout does."""
+    return [str(path) for path in sorted(ROOT.glob(word))] if "*" in word else [word]
+
+
 def test_every_command_of_the_readme_parses(tmp_path: Path) -> None:
     text = "\n".join((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
     lines = re.findall(r"python -m busi_tune\.(\w+) ?([^`\n|]*)", text)
@@ -156,7 +161,8 @@ def test_every_command_of_the_readme_parses(tmp_path: Path) -> None:
             importlib.import_module(module).build_parser().parse_args(shlex.split(rest))
             continue
         command = importlib.import_module(f"busi_tune.{name}").COMMAND
-        arguments = [str(best) if "runs/" in word else word for word in rest.split()]
+        words = [str(best) if "runs/" in word else word for word in rest.split()]
+        arguments = [name for word in words for name in _expand(word)]
         if "--resume" not in arguments:
             parse(command, arguments)
 

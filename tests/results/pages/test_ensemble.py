@@ -136,7 +136,7 @@ def test_the_page_has_weights_and_sentences(run: KfoldRun, images: ImageSet) -> 
     assert table["ensemble"][0] == pytest.approx(tumour["ensemble"].mean())
     assert table["difference"][1] == pytest.approx(judged["difference"].mean())
     assert page.count("the best single model") >= 2
-    assert "no judged image had a part in a choice" in page
+    assert "no judged image's score had a part in a choice" in page
     written = page
     write_ensemble(run, images)
     assert (tables / "ensemble.md").read_text() == written
