@@ -190,7 +190,7 @@ class Cluster:
             "RAY_agent_register_timeout_ms": str(1000 * START_SECONDS),
         }
         self._place = network.place_head()
-        self.address = f"{self._place.address}:{_free_port(self._place.address)}"
+        self.address = f"{self._place.address}:{_free_ports(self._place.address, 1)[0]}"
         self.environment["RAY_ADDRESS"] = self.address
         self.nodes: list[Node] = []
 
@@ -232,7 +232,8 @@ class Cluster:
         command += [f"--num-cpus={cpus:g}", "--min-worker-port=0", "--max-worker-port=0"]
         command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"]
         # Where agents may choose their ports, the raylet ends itself if they take over 15 s.
-        command += [f"--{name}-port={_free_port(address)}" for name in AGENT_PORTS]
+        ports = _free_ports(address, len(AGENT_PORTS))
+        command += [f"--{n}-port={port}" for n, port in zip(AGENT_PORTS, ports, strict=True)]
         environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
         node = Node(place, command, environment, self.folder / f"{address}.log")
         self.nodes.append(node)
@@ -254,16 +255,14 @@ def run_cluster(num_nodes: int) -> Iterator[Cluster]:
         network.remove()
 
 
-def _free_port(address: str) -> int:
-    """Return a port that is free here, or on any node of this machine that is another host."""
-    try:
-        with socket.create_server((address, 0)) as free:
-            return int(free.getsockname()[1])
-    except OSError:
-        return _free_port("127.0.0.1")
+def _free_ports(address: str, number: int) -> list[int]:
+    """Return ports that are free here, or on any node of this machine that is another host.
 
-
-def _ip(arguments: str, check: bool = True) -> bool:
-    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True)
-    assert done.returncode == 0 or not check, f"ip {arguments}: {done.stderr}"
-    return done.returncode == 0
+    They are held together until all are known, or the same one could come twice.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            free = [held.enter_context(socket.create_server((address, 0))) for _ in range(number)]
+        except OSError:
+            free = [held.enter_context(socket.create_server(("", 0))) for _ in range(number)]
+        return [int(each.getsockname()[1]) for each in free]
