@@ -264,5 +264,13 @@ def _free_ports(address: str, number: int) -> list[int]:
         try:
             free = [held.enter_context(socket.create_server((address, 0))) for _ in range(number)]
         except OSError:
-            free = [held.enter_context(socket.create_server(("", 0))) for _ in range(number)]
+            free = [
+                held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
+            ]
         return [int(each.getsockname()[1]) for each in free]
+
+
+def _ip(arguments: str, check: bool = True) -> bool:
+    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True)
+    assert done.returncode == 0 or not check, f"ip {arguments}: {done.stderr}"
+    return done.returncode == 0
