@@ -262,11 +262,11 @@ def _free_ports(address: str, number: int) -> list[int]:
     """
     with contextlib.ExitStack() as held:
         try:
-            free = [held.enter_context(socket.create_server((address, 0))) for _ in range(number)]
+            free = [socket.create_server((address, 0)) for _ in range(number)]
         except OSError:
-            free = [
-                held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
-            ]
+            return _free_ports("127.0.0.1", number)
+        for each in free:
+            held.enter_context(each)
         return [int(each.getsockname()[1]) for each in free]
 
 
