@@ -174,7 +174,9 @@ def _is_training_on(node: Node, storage: Path) -> bool:
 def _starts(storage: Path) -> pd.DataFrame:
     """Every start of every training: its key, where it ran, after which epoch."""
     files = sorted(storage.glob("trainings/*/starts.csv"))
-    tables = [pd.read_csv(file).assign(key=file.parent.name) for file in files]
+    # One that is being made may be empty still.
+    begun = [file for file in files if file.stat().st_size]
+    tables = [pd.read_csv(file).assign(key=file.parent.name) for file in begun]
     return pd.concat(tables) if tables else pd.DataFrame(columns=["key", "address"])
 
 
