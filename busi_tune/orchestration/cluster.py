@@ -18,6 +18,7 @@ from ray.job_config import JobConfig
 from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.orchestration.demand import Demand
+from busi_tune.orchestration.token import make_token
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def connected(name: str = "") -> Iterator[bool]:
             _knock(address)
             context = ray.init(address=address, **quiet)
         else:
+            make_token()
             context = ray.init(
                 address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet
             )

@@ -275,4 +275,6 @@ def test_a_failure_in_two_workers_is_said_and_not_repeated(
     resources = ResourcesConfig(num_workers=2)
     run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
     assert notes.reasons == {"training 0": "FloatingPointError: the loss is nan"}
-    assert (trainings[0].folder / "tries0").read_text() == "x"
+    # A worker whose neighbour has failed may be ended before its own first try.
+    tries = [path.read_text() for path in trainings[0].folder.glob("tries?")]
+    assert set(tries) == {"x"}
