@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
@@ -37,15 +37,16 @@ def _leaves(values: Mapping[str, Any], owner: Any, prefix: str = "") -> Iterable
 _DEFAULTS = flatten(Config())
 FIELDS = frozenset(_DEFAULTS)
 
-_HINTS = {
-    f"{section.name}.{name}": hint
-    for section in fields(Config)
-    if is_dataclass(section.type)
-    for name, hint in get_type_hints(section.type).items()
+_SECTIONS = {name: of for name, of in get_type_hints(Config).items() if is_dataclass(of)}
+TYPES = {name: hint for name, hint in get_type_hints(Config).items() if name not in _SECTIONS} | {
+    f"{section}.{name}": hint
+    for section, of in _SECTIONS.items()
+    for name, hint in get_type_hints(of).items()
 }
-CHOICES = {name: get_args(hint) for name, hint in _HINTS.items() if get_origin(hint) is Literal}
+"""The type of every setting."""
+CHOICES = {name: get_args(hint) for name, hint in TYPES.items() if get_origin(hint) is Literal}
 """The settings that are one of a few words, and the words."""
-LISTS = frozenset(name for name, hint in _HINTS.items() if hint == list[str])
+LISTS = frozenset(name for name, hint in TYPES.items() if hint == list[str])
 """The settings that are lists of words."""
 
 

@@ -1,16 +1,22 @@
-"""Whether every configuration that a search space allows can be trained, told by drawing some."""
+"""Whether every configuration that a search space allows can be trained, told by trying them."""
 
+import itertools
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import optuna
 
 from busi_tune.command_line import Options
 from busi_tune.config import Config
-from busi_tune.search_space import Dimension, compile_space, sample
+from busi_tune.search_space import Dimension, compile_space, is_active, sample
 from busi_tune.settings import check_config, override
 
 logger = logging.getLogger(__name__)
+
+MOST_NETWORKS = 2000
+LEAST_SAMPLES = 200
 
 
 def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
@@ -52,13 +58,14 @@ def _warn_of_idle_pruner(config: Config) -> None:
         )
 
 
-def check_space(
-    space: list[Dimension], config: Config, num_samples: int = 200
-) -> dict[str, Config]:
-    """Refuse a space whose samples no training could run with, by drawing some.
+def check_space(space: list[Dimension], config: Config) -> dict[str, Config]:
+    """Refuse a space that allows what no training could run with, by trying what it allows.
+
+    Every combination of the choices that make a network and its image size is tried, as long as
+    there are no more than `MOST_NETWORKS`, each with a draw of all other settings.
 
     Returns:
-        An example of each architecture and encoder that was drawn.
+        An example of each architecture and encoder.
 
     Raises:
         ValueError: a rule that a sample breaks, or a network that cannot be built.
@@ -66,7 +73,9 @@ def check_space(
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
     checked: set[tuple[object, ...]] = set()
     examples: dict[str, Config] = {}
-    for _ in range(num_samples):
+    networks = list(itertools.islice(_networks(_choices_of_networks(space), {}), MOST_NETWORKS))
+    for network in [*networks, *({} for _ in range(LEAST_SAMPLES - len(networks)))]:
+        study.enqueue_trial(network)
         settings = sample(space, study.ask())
         resolved = override(config, settings)
         try:
@@ -81,18 +90,40 @@ def check_space(
     return examples
 
 
+def _choices_of_networks(space: list[Dimension]) -> list[Dimension]:
+    """Return the choices of model settings and sizes, and those on which they depend."""
+    wanted: set[str] = set()
+    for dimension in reversed(space):
+        if dimension.name.startswith(("model.", "data.")) or dimension.name in wanted:
+            wanted |= {dimension.name, *(name for name, _ in dimension.when)}
+    return [dimension for dimension in space if dimension.choices and dimension.name in wanted]
+
+
+def _networks(choices: Sequence[Dimension], values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the choices that follow these values."""
+    if not choices:
+        yield values
+        return
+    first, *others = choices
+    for choice in first.choices if is_active(first, values) else ():
+        yield from _networks(others, values | {first.name: choice})
+    if not is_active(first, values):
+        yield from _networks(others, values)
+
+
 def _check_network(config: Config, checked: set[tuple[object, ...]]) -> None:
-    """Check a network at its size, and once for all sizes that its weights can be had."""
+    """Check a network at one size, its encoder at every size, and once that its weights are had."""
     from busi_tune.models import check_model
 
     model, size = config.model, config.data.image_size
     # Whether there is dropout decides what goes together, its probability does not.
     dropout = 0.5 * (model.decoder_dropout > 0)
     scratch = replace(model, encoder_weights="none", dropout=0.0, decoder_dropout=dropout)
-    weights = (model.architecture, model.encoder, model.encoder_weights)
-    network = (repr(scratch), size)
+    # The encoder's weights are loaded once for all decoders; fcn has torchvision's.
+    weights = (model.architecture == "fcn", model.encoder, model.encoder_weights)
+    networks = {(repr(scratch),), (model.architecture, model.encoder, size)}
     if weights not in checked:
         check_model(model, size)
-    elif network not in checked:
+    elif not networks <= checked:
         check_model(scratch, size)
-    checked |= {weights, network}
+    checked |= {weights, *networks}

@@ -113,6 +113,7 @@ def check_network(build: Builder, config: ModelConfig, image_size: int) -> None:
             f"{config.encoder} ({error}); {_other_decoders(config, image_size)}"
         ) from error
     _KNOWN_SIZES[_name_network(config)] = _count(network)
+    _pass_on_norms(network)
     if not _takes(network, image_size):
         encoder = f" with model.encoder {config.encoder}" * (config.architecture in DECODERS)
         sizes = " and ".join(map(str, _nearest_sizes(network, config, image_size)))
@@ -155,6 +156,13 @@ def _build_on_meta(build: Builder, config: ModelConfig) -> nn.Module:
         return build(scratch).to("meta")
 
 
+def _pass_on_norms(network: nn.Module) -> None:
+    """Make batch norms give back what they get: the same shape, without their price on meta."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.forward = lambda images: images  # type: ignore[method-assign]
+
+
 def _takes(network: nn.Module, size: int) -> bool:
     images = torch.empty(2, 1, size, size, device="meta")
     try:
@@ -185,4 +193,5 @@ def _works(decoder: str, config: ModelConfig, image_size: int) -> bool:
         network = _build_on_meta(partial(build_encoder_decoder, DECODERS[decoder]), config)
     except Exception:
         return False
+    _pass_on_norms(network)
     return _takes(network, image_size) or bool(_nearest_sizes(network, config, image_size))

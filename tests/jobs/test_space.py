@@ -60,4 +60,18 @@ def test_a_space_is_refused_where_a_decoder_cannot_have_an_option() -> None:
         "model.decoder_dropout": {"low": 0.1, "high": 0.5},
     }
     with pytest.raises(ValueError, match=r"does not go with model.architecture report_cnn, only"):
-        check_space(compile_space(space), Config(), num_samples=20)
+        check_space(compile_space(space), Config())
+
+
+def test_the_one_combination_of_many_that_cannot_be_trained_is_found() -> None:
+    probabilities = [number / 1000 for number in range(800)]
+    space = {
+        "model.architecture": "report_cnn",
+        "model.dropout": probabilities,
+        "model.decoder_attention": {
+            "choices": ["none", "scse"],
+            "when": {"model.dropout": probabilities[-1]},
+        },
+    }
+    with pytest.raises(ValueError, match="model.decoder_attention scse does not go with"):
+        check_space(compile_space(space), Config())
