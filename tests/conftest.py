@@ -9,6 +9,8 @@ import pytest
 # Tests run side by side, and tiny networks on several threads wait more than they compute. Set
 # before torch is imported, and inherited by every command that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Clusters of the tests ask for a token. Ray reads this once, when the first test module imports it.
+os.environ["RAY_AUTH_MODE"] = "token"
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,6 @@ def open_run(
     with locked(run_dir):
         if options.resume:
             splits = load_splits(run_dir / run_directory.SPLITS, images)
-            write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
             if command != "search" and not (run_dir / run_directory.PROTOCOL).exists():
                 save_protocol(run_dir, config, images, splits)
         mend_trainings(trainings_folder(config, run_dir))
@@ -177,14 +176,15 @@ def open_storage(options: Options) -> StoredRun | None:
     return storage
 
 
-def check_code(run_dir: Path, plan: Plan) -> None:
-    """Keep other code from training what is still open of a run.
+def take_up(run_dir: Path, plan: Plan, config: Config) -> None:
+    """Note the configuration with which a run goes on, unless other code would train what is open.
 
     Raises:
         ValueError: it would.
     """
     if plan.num_open():
         run_directory.check_code(run_dir)
+    write_atomic(run_dir / run_directory.CONFIG, to_yaml(config))
 
 
 def run_on_cluster(

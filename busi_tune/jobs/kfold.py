@@ -11,13 +11,13 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_folds, split_key
 from busi_tune.jobs.audit import audit_folds
 from busi_tune.jobs.common import (
-    check_code,
     check_models,
     finish_run,
     load_run_images,
     open_run,
     open_storage,
     run_on_cluster,
+    take_up,
 )
 from busi_tune.jobs.disk import check_disk
 from busi_tune.jobs.dry_run import show_plan
@@ -72,7 +72,7 @@ def run_kfold(options: Options) -> int:
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])
         earlier = [t for s in searches for t in place_ended(s.study, s.place_trial)] + placed()
         splits |= {each.inner_name: each.inner_split for each in searches}
-        check_code(run_dir, plan)
+        take_up(run_dir, plan, config)
         run_on_cluster(plan, sets, splits, config, run_dir.name, earlier, storage=storage)
         export()
         code = finish_run(placed(), images, run_dir)

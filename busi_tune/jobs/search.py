@@ -16,7 +16,6 @@ from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
-    check_code,
     check_models,
     images_at,
     load_run_images,
@@ -24,6 +23,7 @@ from busi_tune.jobs.common import (
     open_storage,
     place_training,
     run_on_cluster,
+    take_up,
     write_tables_and_figures,
 )
 from busi_tune.jobs.disk import check_disk, remove_lost_checkpoints
@@ -77,7 +77,7 @@ def run_search(options: Options) -> int:
         keep_known(known, run_dir)
         search = Search(study, config, space, known, splits, images, run_dir, storage=storage)
         plan, left = search.plan()
-        check_code(run_dir, plan)
+        take_up(run_dir, plan, config)
         splits, ended = search.development, search.ended()
         run_on_cluster(
             plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage

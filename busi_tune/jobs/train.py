@@ -18,6 +18,7 @@ from busi_tune.jobs.common import (
     open_storage,
     place_training,
     run_on_cluster,
+    take_up,
 )
 from busi_tune.jobs.dry_run import show_plan
 from busi_tune.jobs.forecast import Part
@@ -57,9 +58,10 @@ def run_train(options: Options) -> int:
         training = place_training(
             name, identity, config, split_name, split, images, options.run_dir
         )
+        plan = ListPlan([training])
+        take_up(options.run_dir, plan, config)
         if config.resources.num_workers > 1:
-            plan, run = ListPlan([training]), options.run_dir.name
-            run_on_cluster(plan, images, splits, config, run, storage=storage)
+            run_on_cluster(plan, images, splits, config, options.run_dir.name, storage=storage)
         elif read_outcome(training.folder).failed:
             train_here(training, images, split, storage)
         return finish_run([training], images, options.run_dir)

@@ -1,10 +1,7 @@
 """A Ray cluster that the tests of this folder share, and trainings that cost nothing."""
 
-import os
-
-os.environ["RAY_AUTH_MODE"] = "token"  # read by Ray when it is imported
-
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator

@@ -1,0 +1,120 @@
+"""A search through its command: gone on with, in all its ways, and refused."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from busi_tune import run_directory
+from busi_tune.run_directory import locked, read_json, write_json
+from tests.faults.runs import content, results
+from tests.orchestration.conftest import run_cluster
+from tests.processes import TINY, run
+
+pytestmark = pytest.mark.ray
+
+SMALL = [*TINY, "--training.epochs=2", "--search.num_trials=2", "--search.refit=0"]
+SMALL += ["--search.sampler=random", "--search.start=[]"]
+OTHER_CODE = "a hash of other sources"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Commands of this module join one cluster."""
+    with run_cluster() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", address)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of two trials that has ended."""
+    folder = tmp_path_factory.mktemp("search") / "run"
+    done = run("search", [*SMALL, f"--run_dir={folder}"])
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def run_dir(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def assert_refused(run_dir: Path, arguments: list[str], *said: str) -> None:
+    before = content(run_dir)
+    done = run("search", [f"--resume={run_dir}", *arguments])
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [words for words in said if words not in done.stderr], done.stderr
+    assert content(run_dir) == before, "a refused run was changed"
+
+
+def test_a_finished_search_grows(run_dir: Path) -> None:
+    before = results(run_dir)
+    done = run("search", [f"--resume={run_dir}", "--search.num_trials=3"])
+    assert done.returncode == 0, done.stderr
+    assert results(run_dir).items() > before.items()
+    trials = pd.read_csv(run_dir / "trials.csv")
+    assert trials["trial"].tolist() == [0, 1, 2]
+    assert "num_trials: 3" in (run_dir / run_directory.CONFIG).read_text()
+
+
+def test_a_changed_space_is_refused_with_the_difference(run_dir: Path) -> None:
+    space = '--search.space={"optimizer.lr": [0.001, 0.01]}'
+    assert_refused(run_dir, [space], "cannot go on with other settings", "optimizer.lr")
+
+
+def test_fewer_trials_are_refused(run_dir: Path) -> None:
+    assert_refused(run_dir, ["--search.num_trials=1"], "may only grow", "it was 2, not 1")
+
+
+def test_a_second_process_is_refused(run_dir: Path) -> None:
+    with locked(run_dir):
+        assert_refused(run_dir, ["--search.num_trials=3"], str(run_dir), "process")
+
+
+def test_other_code_is_refused_before_anything_is_written(run_dir: Path) -> None:
+    environment = read_json(run_dir / run_directory.ENVIRONMENT)
+    write_json(run_dir / run_directory.ENVIRONMENT, {**environment, "code": OTHER_CODE})
+    assert_refused(run_dir, ["--search.num_trials=3"], "its sources differ")
+    done = run("search", [f"--resume={run_dir}"])
+    assert done.returncode == 0, "nothing is open, so that other code may write the tables again"
+
+
+def test_other_images_are_refused(run_dir: Path) -> None:
+    assert_refused(run_dir, ["--data.phantom_images=41"], "data.phantom_images")
+
+
+def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments = [*SMALL, "--search.inner_folds=2", "--search.trackers=tensorboard"]
+    arguments += ["--search.rung_unit=seconds", "--search.min_seconds=0.01"]
+    arguments += ["--training.max_seconds=60"]
+    done = run("search", [*arguments, f"--run_dir={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir}/study.db")
+    assert [trial.state.is_finished() for trial in study.trials] == [True, True]
+    epochs = pd.read_csv(run_dir / "epochs.csv")
+    assert set(epochs.loc[epochs["trial"] == 0, "fold"]) == {0, 1}
+    # Rungs in seconds: what the pruner was told is told in milliseconds of training.
+    steps = sorted(study.trials[0].intermediate_values)
+    assert steps[-1] > 2, "rungs count epochs"
+    assert list(run_dir.rglob("events.out.tfevents.*"))
+
+
+def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments = [*SMALL, "--search.num_trials=1000", "--search.budget=4s"]
+    done = run("search", [*arguments, f"--run_dir={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    first = len(pd.read_csv(run_dir / "trials.csv"))
+    assert 0 < first < 1000
+    before = results(run_dir)
+    done = run("search", [f"--resume={run_dir}", "--search.budget=8s"])
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(run_dir / "trials.csv")) > first
+    assert results(run_dir).items() > before.items()
