@@ -99,7 +99,8 @@ def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Pat
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{run_dir}/study.db")
     assert [trial.state.is_finished() for trial in study.trials] == [True, True]
     epochs = pd.read_csv(run_dir / "epochs.csv")
-    assert set(epochs.loc[epochs["trial"] == 0, "fold"]) == {0, 1}
+    # The first trial has nothing to be behind, the second may be stopped in its first fold.
+    assert set(epochs.loc[epochs["trial"] == study.best_trial.number, "fold"]) == {0, 1}
     # Rungs in seconds: what the pruner was told is told in milliseconds of training.
     steps = sorted(study.trials[0].intermediate_values)
     assert steps[-1] > 2, "rungs count epochs"
@@ -108,13 +109,14 @@ def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Pat
 
 def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    arguments = [*SMALL, "--search.num_trials=1000", "--search.budget=4s"]
+    arguments = [*SMALL, "--search.num_trials=1000", "--search.budget=15s"]
+    arguments.append("--training.epochs=1")
     done = run("search", [*arguments, f"--run_dir={run_dir}"])
     assert done.returncode == 0, done.stderr
     first = len(pd.read_csv(run_dir / "trials.csv"))
     assert 0 < first < 1000
     before = results(run_dir)
-    done = run("search", [f"--resume={run_dir}", "--search.budget=8s"])
+    done = run("search", [f"--resume={run_dir}", "--search.budget=25s"])
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(run_dir / "trials.csv")) > first
     assert results(run_dir).items() > before.items()

@@ -138,6 +138,8 @@ class StoredTraining:
         each_of(lambda name: self._send(files[name], folder), changed)
         self._write(Manifest(self._owner, files))
         self._remove(stored, files)
+        if run_directory.RESULT in files:
+            self._sweep(files)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints of a training that has ended."""
@@ -209,6 +211,12 @@ class StoredTraining:
         kept = {entry.object for entry in files.values()}
         gone = {entry.object for entry in stored.files.values()} - kept
         each_of(self._objects.delete, sorted(gone))
+
+    def _sweep(self, files: dict[str, Entry]) -> None:
+        """Remove what earlier owners wrote late and nobody names."""
+        kept = {entry.object for entry in files.values()}
+        left = [name for name in self._objects.list() if "~" in name and name not in kept]
+        each_of(self._objects.delete, left)
 
     def _describe(self, folder: Path) -> Iterator[Entry]:
         for path in sorted(folder.rglob("*")):

@@ -73,5 +73,5 @@ def test_the_one_combination_of_many_that_cannot_be_trained_is_found() -> None:
             "when": {"model.dropout": probabilities[-1]},
         },
     }
-    with pytest.raises(ValueError, match="model.decoder_attention scse does not go with"):
+    with pytest.raises(ValueError, match=r"model\.decoder_attention scse does not go with"):
         check_space(compile_space(space), Config())

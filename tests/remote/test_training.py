@@ -94,6 +94,21 @@ def test_an_orphan_finds_that_its_training_belongs_to_its_successor(
     assert read(tmp_path / "there") == {"last.ckpt": "two'", "best.ckpt": "best"}
 
 
+def test_with_its_end_a_training_leaves_nothing_that_an_orphan_wrote_late(
+    place: Objects, tmp_path: Path
+) -> None:
+    stored = StoredTraining(place)
+    stored.claim()
+    place.put("last.ckpt~of-an-orphan", b"late")
+    stored.put_mark("stop")
+    stored.push(write(tmp_path / "here", best__ckpt="best"))
+    assert "last.ckpt~of-an-orphan" in place.list()
+    stored.push(write(tmp_path / "here", result__json="{}"))
+    (best, manifest, result, stop) = sorted(place.list())
+    assert (manifest, stop) == (MANIFEST, "stop")
+    assert best.startswith("best.ckpt~") and result.startswith("result.json~")
+
+
 def test_a_training_that_has_ended_is_not_written_again(place: Objects, tmp_path: Path) -> None:
     first, late = StoredTraining(place), StoredTraining(place)
     first.claim()
