@@ -185,7 +185,7 @@ def _compare(command: str, folder: Path, before: Before) -> Outcome:
     after, starts = _look(storage), _starts(storage)
     # A result that the lost driver had not told of is taken from its folder by a further start.
     again = starts[starts.duplicated("key") & ~starts["key"].isin(before.results)]
-    known = again["key"].map(lambda key: before.epochs.get(key, 0))
+    known = again["key"].map(lambda key: before.epochs.get(key, 0)).astype(int)
     return Outcome(
         finished=sum(after.epochs.get(key) == EPOCHS for key in after.results),
         named=_count_named(command, folder / "run"),

@@ -1,6 +1,5 @@
 """Several nodes: some join a run, some are lost while they train, the head among them."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,13 +9,7 @@ from tests.cluster.autoscaled import run_autoscaled
 from tests.cluster.broken_runs import lose_head, lose_node, run_whole
 from tests.cluster.nodes import Cluster, Node, run_cluster
 
-pytestmark = [
-    pytest.mark.ray,
-    pytest.mark.skipif(
-        "BUSI_TUNE_NODES" not in os.environ,
-        reason="kills nodes and heads, minutes on idle cores: set BUSI_TUNE_NODES=1",
-    ),
-]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

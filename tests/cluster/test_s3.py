@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,10 +17,6 @@ from tests.processes import TINY, end_what_is_left, kill, start, wait_until
 from tests.s3_server import BUCKET, Server, run_server
 
 pytestmark = pytest.mark.ray
-ON_REQUEST = pytest.mark.skipif(
-    "BUSI_TUNE_NODES" not in os.environ,
-    reason="loses storage, nodes and machines, minutes on idle cores: set BUSI_TUNE_NODES=1",
-)
 
 Driver = subprocess.Popen[bytes]
 
@@ -153,7 +148,6 @@ def is_of_the_run(path: Path) -> bool:
     return not path.name.startswith((".", "lock")) and "backup" not in path.name
 
 
-@ON_REQUEST
 def test_a_cross_validation_survives_its_storage_and_its_machine(
     cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +189,6 @@ def test_a_cross_validation_survives_its_storage_and_its_machine(
     assert not [name for name in stored.names() if "/last.ckpt~" in name]
 
 
-@ON_REQUEST
 def test_nodes_without_a_shared_folder_train_as_ranks_of_one_training(
     cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
