@@ -96,6 +96,14 @@ def test_yaml_holds_the_whole_configuration() -> None:
             {"training.device": "cpu", "training.sync_batchnorm": True},
             "training.sync_batchnorm works on GPUs only",
         ),
+        (
+            {"training.device": "cpu", "resources.gpus_per_worker": 1.0},
+            "training.device is cpu, but resources.gpus_per_worker is 1",
+        ),
+        (
+            {"resources.num_workers": 2, "resources.gpus_per_worker": 0.5},
+            "the 2 workers of a training need a GPU each",
+        ),
     ],
 )
 def test_settings_that_cannot_run_are_refused(settings: dict[str, Any], message: str) -> None:

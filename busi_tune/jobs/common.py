@@ -219,8 +219,9 @@ def run_on_cluster(
     from busi_tune.orchestration.tuning import run_plan
 
     resources = config.resources
-    if config.training.device == "cuda" and resources.gpus_per_worker is None:
-        resources = replace(resources, gpus_per_worker=1.0)
+    if config.training.device != "auto" and resources.gpus_per_worker is None:
+        gpus = 1.0 if config.training.device == "cuda" else 0.0
+        resources = replace(resources, gpus_per_worker=gpus)
     with (
         Progress(config, plan.num_open, earlier, seconds_left) as progress,
         Metrics(config, run, earlier) as metrics,

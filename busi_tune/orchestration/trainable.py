@@ -22,6 +22,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
+from busi_tune.orchestration.ranks import RanksConfig
 from busi_tune.orchestration.starts import note_start
 from busi_tune.plan import Training
 from busi_tune.remote.objects import StorageError
@@ -155,6 +156,7 @@ def _build_trainer(
     return TorchTrainer(
         _train_as_rank,
         train_loop_config={"message": message, "shared": shared},
+        torch_config=RanksConfig(),
         scaling_config=train.ScalingConfig(
             num_workers=request.num_workers,
             use_gpu=request.gpus_per_worker > 0,

@@ -32,6 +32,7 @@ from busi_tune.orchestration.trainable import (
     build_trainable,
     to_message,
 )
+from busi_tune.orchestration.waiting import Waiting
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.run import StoredRun
@@ -278,7 +279,7 @@ def _tune(
             storage_path=scratch,
             name="tune",
             verbose=0,
-            callbacks=[Lines()],
+            callbacks=[Lines(), Waiting(request.wait_seconds)],
             failure_config=tune.FailureConfig(max_failures=0),  # the searcher tries again
         ),
     )

@@ -1,0 +1,56 @@
+"""The wait of trainings for a place that something else in the cluster holds."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from busi_tune.command_line import ClusterError
+
+logger = logging.getLogger(__name__)
+
+SAY_SECONDS = 15.0
+"""A worker's process takes some seconds to start; a longer wait is said."""
+
+
+class Waiting(Callback):
+    """Ends a run of which no training has found a place for as long as it may wait."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin to wait.
+
+        Args:
+            seconds: how long a run may wait.
+            clock: gives seconds.
+        """
+        self._seconds = seconds
+        self._clock = clock
+        self._since: float | None = None
+        self._said = False
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Look who waits.
+
+        Raises:
+            ClusterError: all have waited for too long.
+        """
+        states = {trial.status for trial in trials}
+        if Trial.RUNNING in states or Trial.PENDING not in states:
+            self._since = None
+            return
+        now = self._clock()
+        if self._since is None:
+            self._since = now
+        waited = now - self._since
+        if waited >= max(self._seconds, 1.0):
+            raise ClusterError(
+                f"no training found a place within {self._seconds:g} s: something else holds the "
+                "cluster's CPUs or GPUs (`ray status` shows how many are in use); end it, or wait "
+                "longer with resources.wait_seconds"
+            )
+        if waited >= SAY_SECONDS and not self._said:
+            self._said = True
+            logger.info("waiting for CPUs or GPUs that something else in the cluster holds")

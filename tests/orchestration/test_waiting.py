@@ -1,0 +1,78 @@
+"""A run that finds the cluster full."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.tune.experiment import Trial
+
+from busi_tune.command_line import ClusterError
+from busi_tune.config import Config
+from busi_tune.config_jobs import ResourcesConfig
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
+from busi_tune.orchestration.cluster import connected
+from busi_tune.orchestration.tuning import run_plan
+from busi_tune.orchestration.waiting import SAY_SECONDS, Waiting
+from busi_tune.plan import ListPlan, Training
+from tests.orchestration.conftest import Notes, make_fit
+
+pytestmark = pytest.mark.ray
+
+
+class Holder:
+    """Something else that runs on the cluster."""
+
+    def hold(self) -> None:
+        """Be there."""
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_training_that_finds_no_place_ends_the_run_after_the_wait(
+    images: ImageSet,
+    splits: dict[str, Split],
+    make_trainings: Callable[..., list[Training]],
+    notes: Notes,
+) -> None:
+    with connected():
+        num_cpus = ray.cluster_resources()["CPU"]
+        options: dict[str, Any] = {"lifetime": "detached", "name": "all", "namespace": "test"}
+        ray.get(ray.remote(num_cpus=num_cpus, **options)(Holder).remote().hold.remote())
+    plan = ListPlan(make_trainings(1, Config()))
+    try:
+        with pytest.raises(ClusterError, match="no training found a place within 3 s"):
+            run_plan(plan, images, splits, ResourcesConfig(wait_seconds=3), notes, make_fit())
+    finally:
+        with connected():
+            ray.kill(ray.get_actor("all", namespace="test"))
+    assert notes.ended == {}
+    run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
+    assert notes.ended == {"training 0": "finished"}, "the training was still open"
+
+
+def test_only_a_run_of_which_nothing_trains_is_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    now = 0.0
+    waiting = Waiting(100.0, lambda: now)
+
+    def step(*states: str) -> None:
+        waiting.on_step_begin(0, [SimpleNamespace(status=state) for state in states])  # type: ignore[misc]
+
+    step(Trial.PENDING)
+    now = SAY_SECONDS
+    step(Trial.PENDING)
+    step(Trial.PENDING)
+    assert len(caplog.records) == 1
+    step(Trial.PENDING, Trial.RUNNING)
+    now = 150.0
+    step(Trial.PENDING, Trial.TERMINATED)
+    now = 240.0
+    step(Trial.PENDING, Trial.TERMINATED)
+    step(Trial.TERMINATED)
+    now = 300.0
+    step(Trial.PENDING)
+    now = 400.0
+    with pytest.raises(ClusterError, match="within 100 s"):
+        step(Trial.PENDING)
