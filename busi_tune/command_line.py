@@ -186,7 +186,8 @@ def _resumed(
     _make_absolute(new, flags)
     # The winners of nested searches are tested already: one that grew could choose another.
     fixed = {"search.num_trials"} if old.kfold.search else set()
-    changed = differences(old, new, ignore=RESUMABLE - fixed)
+    free = RESUMABLE if _has_trained(folder, old) else RESUMABLE | {"resources.num_workers"}
+    changed = differences(old, new, ignore=free - fixed)
     if changed:
         raise ValueError(
             f"{folder} cannot go on with other settings; changed: {'; '.join(changed)}. "
@@ -198,6 +199,14 @@ def _resumed(
             f"not {new.search.num_trials}"
         )
     return new
+
+
+def _has_trained(folder: Path, config: Config) -> bool:
+    """Whether a run may have an epoch; else its trainings may still get other workers."""
+    if config.storage and is_remote(config.storage):
+        return True
+    trainings = Path(config.storage or folder) / run_directory.TRAININGS
+    return any(trainings.glob(f"*/{run_directory.EPOCHS}"))
 
 
 def _is_whole(stored: Path) -> bool:

@@ -17,7 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 logger = logging.getLogger(__name__)
+
+SAY_SECONDS = 5.0
+"""A longer wait for a lock is said."""
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
@@ -127,17 +132,22 @@ def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
         TimeoutError: another process held it for `wait_seconds`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + wait_seconds
+    began = time.monotonic()
+    said = False
     with (folder / LOCK).open("a") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                waited = time.monotonic() - began
+                if waited >= wait_seconds:
                     raise TimeoutError(
                         f"{folder} is in use by another process; wait for it or end it"
                     ) from None
+                if waited >= SAY_SECONDS and not said:
+                    said = True
+                    logger.info("waiting for another process that works in %s", folder)
                 time.sleep(0.1)
         yield
 
@@ -186,8 +196,17 @@ def environment_record(job: str, data_hash: str, num_images: int) -> dict[str, A
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": _gpus(),
         "packages": {name: _version(name) for name in _RECORDED_PACKAGES},
     }
+
+
+def _gpus() -> list[str]:
+    """Name the GPUs of this machine; the nodes of a cluster may have others."""
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 
 
 def hash_code(package: Path = Path(__file__).parent) -> str:

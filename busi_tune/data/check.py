@@ -21,12 +21,10 @@ from busi_tune.data.busi import (
     list_files,
     list_samples,
     mask_owner,
-    open_image,
     quote,
-    read_image,
-    read_mask_values,
 )
 from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.pixels import open_image, read_image, read_mask_values
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COPY_AGAIN = "copy the file again from its source, or remove image and mask"

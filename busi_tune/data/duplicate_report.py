@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from busi_tune.data.busi import Sample, read_mask
+from busi_tune.data.busi import Sample
 from busi_tune.data.duplicates import Pair, list_members
 from busi_tune.data.parallel import map_threads
+from busi_tune.data.pixels import read_mask
 from busi_tune.run_directory import write_atomic
 
 AGREEMENT = 0.7

@@ -21,8 +21,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from busi_tune.data.busi import Sample, quote, read_image
+from busi_tune.data.busi import Sample, quote
 from busi_tune.data.parallel import PhaseProgress, in_phase, map_threads
+from busi_tune.data.pixels import read_image
 
 if TYPE_CHECKING:  # OpenCV: not for --help
     from busi_tune.data.matching import Features

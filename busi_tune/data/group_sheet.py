@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from busi_tune.data.busi import Sample, read_image, read_mask
+from busi_tune.data.busi import Sample
 from busi_tune.data.duplicates import Pair, list_members
+from busi_tune.data.pixels import read_image, read_mask
 from busi_tune.run_directory import write_atomic
 
 TILE = (150, 130)

@@ -16,9 +16,10 @@ from typing import Any
 from PIL import Image
 
 from busi_tune import run_directory
-from busi_tune.data.busi import Sample, find_samples, quote, read_image, read_mask
+from busi_tune.data.busi import Sample, find_samples, quote
 from busi_tune.data.cache import hash_samples, join_hashes
 from busi_tune.data.parallel import map_threads
+from busi_tune.data.pixels import read_image, read_mask
 from busi_tune.data.splits import read_split_key, split_key
 from busi_tune.run_directory import write_atomic, write_json
 

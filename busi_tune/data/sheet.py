@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from busi_tune.data.busi import find_samples, read_image, read_mask
+from busi_tune.data.busi import find_samples
+from busi_tune.data.pixels import read_image, read_mask
 
 TILE = (220, 170)
 GREYS = 63

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from busi_tune.data.busi import Sample, quote, read_image, read_mask
+from busi_tune.data.busi import Sample, quote
 from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.pixels import read_image, read_mask
 from busi_tune.data.resizing import make_square
 from busi_tune.run_directory import write_json
 

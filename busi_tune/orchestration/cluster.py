@@ -82,6 +82,8 @@ def connected(name: str = "") -> Iterator[bool]:
             _knock(address)
             context = ray.init(address=address, **quiet)
         else:
+            if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+                raise PermissionError("RAY_AUTH_MODE would leave it open to everyone; unset it")
             make_token()
             context = ray.init(
                 address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet
@@ -99,6 +101,8 @@ def connected(name: str = "") -> Iterator[bool]:
     verb = "joined" if address else "started on this machine"
     board = context.dashboard_url
     logger.info("Ray %s; %s", verb, f"dashboard: http://{board}" if board else "no dashboard")
+    if address and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        logger.warning("the cluster asks for no token: whoever reaches it can run code on it")
     try:
         yield bool(address)
     finally:

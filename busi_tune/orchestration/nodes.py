@@ -39,6 +39,7 @@ class Nodes:
         self._could_train = clock()
         self._next_look = clock() + LOOK_SECONDS
         self._demand = Demand(request.cpus_per_worker, request.gpus_per_worker)
+        self._addresses: dict[str, str] = {}
         self.lost: frozenset[str] = frozenset()
         """Ids of nodes that were lost, as far as noticed."""
 
@@ -79,8 +80,14 @@ class Nodes:
         self._note_lost(lambda node: not (node["Alive"] and _answers(node)))
         return self.lost
 
+    def addresses_of(self, lost: frozenset[str]) -> set[str]:
+        """Return the addresses that lost nodes had."""
+        return {self._addresses[node] for node in lost}
+
     def _note_lost(self, is_lost: Callable[[dict[str, Any]], bool]) -> None:
-        self.lost |= {node["NodeID"] for node in ray.nodes() if is_lost(node)}
+        gone = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if is_lost(n)}
+        self._addresses |= gone
+        self.lost |= gone.keys()
 
 
 def _answers(node: dict[str, Any]) -> bool:

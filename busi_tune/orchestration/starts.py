@@ -1,5 +1,6 @@
 """Where each start of a training ran: a training that lost its node has several."""
 
+import fcntl
 import os
 import platform
 import time
@@ -14,8 +15,8 @@ from busi_tune import run_directory
 def note_start(folder: Path) -> None:
     """Append to starts.csv in a training's folder when, where and after which epoch it starts.
 
-    Every rank of a training adds its own line. The epoch is the last that epochs.csv has; one that
-    was under way when a node was lost is run again.
+    Every rank that works in that folder adds its own line. The epoch is the last that epochs.csv
+    has; one that was under way when a node was lost is run again.
     """
     path = folder / run_directory.STARTS
     epochs = folder / run_directory.EPOCHS
@@ -28,4 +29,14 @@ def note_start(folder: Path) -> None:
         "after_epoch": len(pd.read_csv(epochs)) if epochs.exists() else 0,
     }
     with path.open("a") as file:
-        pd.DataFrame([row]).to_csv(file, index=False, header=file.tell() == 0)
+        fcntl.flock(file, fcntl.LOCK_EX)  # the ranks of a training start together
+        is_new = file.seek(0, os.SEEK_END) == 0
+        pd.DataFrame([row]).to_csv(file, index=False, header=is_new)
+
+
+def find_last_addresses(folder: Path, num_workers: int) -> set[str]:
+    """Return the addresses of the nodes on which a training last started, as far as noted here."""
+    path = folder / run_directory.STARTS
+    if not path.exists():
+        return set()
+    return set(pd.read_csv(path)["address"].tail(num_workers))

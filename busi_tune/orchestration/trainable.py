@@ -117,7 +117,6 @@ def _show_names(function: Any, reused: bool) -> Any:
 def _train_in_actor(
     message: dict[str, Any], stored: dict[int, Any], splits: dict[str, Split], fit: Fit | None
 ) -> None:
-    _find_workplace(message).forget_failure()
     _run(message, stored, splits, fit, tune.report)
 
 
@@ -125,7 +124,11 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = WORKER_POLL_SECONDS
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(request.wait_seconds)
     workplace = _find_workplace(message)
-    workplace.forget_failure()
+    try:
+        workplace.forget_failure()
+    except StorageError as error:
+        tune.report({STORAGE_LOST: str(error)})
+        return
     # Only the process that this one starts writes there, never the ranks, which keep no checkpoint
     # through Ray Train; so it need not be a place that other nodes see.
     scratch = Path(tempfile.mkdtemp(prefix="busi_tune-ray_train-"))
@@ -210,12 +213,15 @@ def _run(
         return workplace.is_asked_to_stop()
 
     try:
+        if alone:
+            workplace.forget_failure()
         folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
         note_start(folder)
-        fit(config, images, splits[message["split"]], folder, on_epoch_end)
-        workplace.keep()
-    except SupersededError:
-        workplace.wait_for_end()
+        try:
+            fit(config, images, splits[message["split"]], folder, on_epoch_end)
+            workplace.keep()
+        except SupersededError:
+            workplace.wait_for_end()
     except Exception as error:
         broken = _describe_breakdown(error, message)
         if broken:

@@ -24,6 +24,7 @@ from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
 from busi_tune.orchestration.nodes import Nodes
 from busi_tune.orchestration.quiet import Lines, Unsaved
+from busi_tune.orchestration.starts import find_last_addresses
 from busi_tune.orchestration.trainable import (
     DISK_FULL,
     STORAGE_LOST,
@@ -137,8 +138,10 @@ class PlanSearcher(Unsaved, Searcher):
             self._storage.ask_to_stop(training.folder)
 
     def _goes_on(self, training: Training, lost_before: frozenset[str]) -> bool:
-        """Whether a training whose worker died is tried again; a lost node is no failure of it."""
-        if self._nodes.find_lost() > lost_before:
+        """Whether a training whose worker died is tried again; that of its node is no failure."""
+        lost = self._nodes.addresses_of(self._nodes.find_lost() - lost_before)
+        places = find_last_addresses(training.folder, training.config.resources.num_workers)
+        if lost and (not places or places & lost):
             who = "a node"
         else:
             self._deaths[training.folder] += 1

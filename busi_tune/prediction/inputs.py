@@ -20,12 +20,12 @@ from busi_tune.data.busi import (
     list_samples,
     mask_owner,
     quote,
-    read_image,
 )
 from busi_tune.data.cache import ImageSet, load_images
 from busi_tune.data.check import Problem, check_image
 from busi_tune.data.parallel import map_threads
 from busi_tune.data.phases import Phases
+from busi_tune.data.pixels import read_image
 from busi_tune.data.resizing import make_square
 
 logger = logging.getLogger(__name__)

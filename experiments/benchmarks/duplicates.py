@@ -11,18 +11,19 @@ in another group than the original). One JSON line per change.
 
 import argparse
 import io
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from lines import add_line
 from PIL import Image
 
-from busi_tune.data.busi import find_samples, read_image
+from busi_tune.data.busi import find_samples
 from busi_tune.data.duplicates import IDENTICAL, RELATED
 from busi_tune.data.matching import Features, align, find_features
+from busi_tune.data.pixels import read_image
 from busi_tune.data.thumbnails import extract_structure, propose_pairs, single_threaded
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -160,13 +161,6 @@ def main() -> None:
                 "cpu_seconds": round(time.process_time() - began, 1),
             }  # fmt: skip
             add_line(line, options.out)
-
-
-def add_line(line: dict[str, object], out: Path | None) -> None:
-    print(json.dumps(line), flush=True)
-    if out:
-        with out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ median over rounds of the paired ratios. One JSON line per network.
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lines import add_line
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -32,9 +32,10 @@ from torchvision.transforms import v2
 
 from busi_tune.config import Config
 from busi_tune.data.batches import DeviceImages
-from busi_tune.data.busi import Sample, find_samples, read_mask
+from busi_tune.data.busi import Sample, find_samples
 from busi_tune.data.cache import load_images
 from busi_tune.data.phantom import write_phantom
+from busi_tune.data.pixels import read_mask
 from busi_tune.evaluation.counts import compute_metrics, count_pixels
 from busi_tune.settings import override
 from busi_tune.training.epoch import autocast, train_epoch
@@ -187,11 +188,8 @@ def main() -> None:
             gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
             arguments = {k: v for k, v in vars(options).items() if k not in ("out", "root")}
             line = {"case": name, "data": "files" if options.root else "phantom", **arguments}
-            line |= {"device": gpu or "cpu", "torch": torch.__version__, **figures}
-            print(json.dumps(line), flush=True)
-            if options.out:
-                with options.out.open("a") as file:
-                    file.write(json.dumps(line) + "\n")
+            line |= {"device": gpu or "cpu", **figures}
+            add_line(line, options.out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ the driver's resident memory grew by after these first fifty. One JSON line for 
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from typing import Any
 
 import optuna
 import psutil
-import ray
+from lines import add_line
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -169,11 +168,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--only", kind, "--trials", str(options.trials)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         line[kind] = json.loads(output.splitlines()[-1])
-    line |= {"cpus": os.cpu_count(), "ray": ray.__version__, "optuna": optuna.__version__}
-    print(json.dumps(line))
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    add_line(line, options.out)
 
 
 if __name__ == "__main__":

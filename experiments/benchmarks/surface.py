@@ -8,13 +8,13 @@ shifted, roughened copies for predictions. One JSON line.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from lines import add_line
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -64,7 +64,7 @@ def main() -> None:
         milliseconds = [measure(function, pair) for pair in pairs]
         line[f"{name}_ms_mean"] = round(float(np.mean(milliseconds)), 2)
         line[f"{name}_ms_max"] = round(max(milliseconds), 2)
-    print(json.dumps(line))
+    add_line(line, None)
 
 
 def measure(function: Callable[[np.ndarray, np.ndarray], object], pair: Pair) -> float:

@@ -12,7 +12,6 @@ count. One JSON line for both.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-import ray
+from lines import add_line
 from ray import train, tune
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -127,21 +126,14 @@ def main() -> None:
         (Path(scratch) / "search").mkdir()
         search = time_search(Path(scratch) / "search", options.trials)
         nested = time_nested(Path(scratch) / "nested", options.nested)
-    line = json.dumps(
-        {
-            "search_trials": options.trials,
-            "search_seconds_per_trial": round(search, 3),
-            "nested_trials": options.nested,
-            "nested_seconds_per_trial": round(nested, 1),
-            "ratio": round(nested / search),
-            "cpus": os.cpu_count(),
-            "ray": ray.__version__,
-        }
-    )
-    print(line)
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(line + "\n")
+    line = {
+        "search_trials": options.trials,
+        "search_seconds_per_trial": round(search, 3),
+        "nested_trials": options.nested,
+        "nested_seconds_per_trial": round(nested, 1),
+        "ratio": round(nested / search),
+    }
+    add_line(line, options.out)
 
 
 if __name__ == "__main__":

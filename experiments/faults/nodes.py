@@ -19,7 +19,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,9 @@ NODE_FAULTS: dict[str, Callable[[Node], None]] = {
 HEAD_FAULT = "head and driver killed, resumed on another cluster"
 
 
-def break_runs(times: int) -> list[dict[str, Any]]:
-    """Bring every fault about so many times; a row each."""
-    rows = []
+def break_runs(times: int) -> Iterator[list[dict[str, Any]]]:
+    """Bring every fault about so many times; all rows so far each time."""
+    rows = list[dict[str, Any]]()
     for number in range(times):
         with run_cluster(2) as cluster:
             for command in ("search", "kfold"):
@@ -50,8 +50,9 @@ def break_runs(times: int) -> list[dict[str, Any]]:
                     if act is Node.cut and not cluster.has_networks:
                         continue
                     rows.append(_row(fault, command, number, _lose_node, command, act, cluster))
+                    yield rows
             rows.append(_row(HEAD_FAULT, "search", number, _lose_head, cluster))
-    return rows
+            yield rows
 
 
 def _lose_node(command: str, act: Callable[[Node], None], cluster: Cluster, to: Path) -> Outcome:
@@ -67,10 +68,15 @@ def _row(
     fault: str, command: str, number: int, run: Callable[..., Outcome], *arguments: Any
 ) -> dict[str, Any]:
     began = time.monotonic()
+    row: dict[str, Any] = {"fault": fault, "command": command, "time": number}
     with tempfile.TemporaryDirectory(prefix="busi_tune-nodes-") as folder:
-        outcome = run(*arguments, Path(folder))
-    row = {"fault": fault, "command": command, "time": number} | asdict(outcome)
-    row |= {"whole": outcome.is_whole, "seconds": round(time.monotonic() - began, 1)}
+        try:
+            outcome = run(*arguments, Path(folder))
+        except AssertionError as error:  # a run that broke off or did not end counts as one
+            row |= {"whole": False, "named": 0, "why": str(error)[-2000:]}
+        else:
+            row |= asdict(outcome) | {"whole": outcome.is_whole}
+    row["seconds"] = round(time.monotonic() - began, 1)
     print(row, flush=True)
     return row
 
@@ -82,6 +88,7 @@ def to_page(rows: pd.DataFrame) -> str:
             "Fault": fault,
             "Under": command,
             "Times": len(each),
+            "Broken off": int((each["named"] == 0).sum()),
             "Trials or folds lost or double": int((NUM_TRAININGS - each["named"]).abs().sum()),
             "Run again though finished": int(each["run_again"].sum()),
             "Finished epochs run again": int(each["epochs_again"].sum()),
@@ -107,10 +114,12 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=5, help="of each fault under each command")
     parser.add_argument("--out", type=Path, help="folder of nodes.csv and nodes.md")
     options = parser.parse_args()
-    rows = pd.DataFrame(break_runs(options.times))
-    if options.out:
-        write_atomic(options.out / "nodes.csv", rows.to_csv(index=False))
-        write_atomic(options.out / "nodes.md", to_page(rows))
+    rows = pd.DataFrame()
+    for each in break_runs(options.times):
+        rows = pd.DataFrame(each)
+        if options.out:
+            write_atomic(options.out / "nodes.csv", rows.to_csv(index=False))
+            write_atomic(options.out / "nodes.md", to_page(rows))
     return 0 if rows["whole"].all() else 1
 
 

@@ -164,7 +164,8 @@ def main() -> int:
         write_atomic(path, "\n".join(lines) + "\n")
         page = to_page([json.loads(each) for each in lines])
         write_atomic(path.with_suffix(".md"), page)
-    return 0 if line["stopped"] == options.trainings and not line["left"] else 1
+    whole = line["stopped"] == options.trainings <= line["groups"]
+    return 0 if whole and not line["left"] and not line["busy_cpus"] else 1
 
 
 if __name__ == "__main__":

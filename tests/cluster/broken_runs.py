@@ -29,7 +29,7 @@ COMMANDS = {
         "--kfold.models={}",
     ],
 }  # fmt: skip
-WAIT_SECONDS = 420
+WAIT_SECONDS = 240
 """For what takes some seconds, on a loaded machine too."""
 
 

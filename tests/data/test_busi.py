@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from busi_tune.data.busi import find_samples, open_image, read_image, read_mask
+from busi_tune.data.busi import find_samples
+from busi_tune.data.pixels import open_image, read_image, read_mask
 
 GREY = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)
 LESION = np.zeros((24, 32), dtype=bool)

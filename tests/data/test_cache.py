@@ -9,8 +9,9 @@ from PIL import Image
 
 from busi_tune.config import DataConfig
 from busi_tune.data import cache, store
-from busi_tune.data.busi import find_samples, read_image, read_mask
+from busi_tune.data.busi import find_samples
 from busi_tune.data.cache import load_images
+from busi_tune.data.pixels import read_image, read_mask
 
 BENIGN = "benign/benign (1).png"
 

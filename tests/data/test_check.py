@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from busi_tune.data.busi import MAX_PIXELS
 from busi_tune.data.check import Problem, check_folder
+from busi_tune.data.pixels import MAX_PIXELS
 
 IMAGE = "benign/benign (1).png"
 MASK = "benign/benign (1)_mask.png"
@@ -103,12 +103,18 @@ def test_a_bomb_is_refused_from_its_header(
 ) -> None:
     bomb(busi_root / IMAGE, side=7000)
 
-    def decode(self: Image.Image) -> None:
-        assert self.width * self.height <= MAX_PIXELS
+    decoded = list[int]()
+    load = ImageFile.ImageFile.load
 
-    monkeypatch.setattr(Image.Image, "load", decode)
+    def decode(self: ImageFile.ImageFile) -> object:
+        decoded.append(self.width * self.height)
+        return load(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
     causes = [problem.cause for problem in check_folder(busi_root, classes=["benign"])]
     assert any("7000 x 7000 pixels" in cause for cause in causes)
+    assert decoded, "the others are decoded"
+    assert max(decoded) <= MAX_PIXELS
 
 
 def test_image_and_mask_must_go_together(busi_root: Path) -> None:

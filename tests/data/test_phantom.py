@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from busi_tune.data.busi import find_samples, read_image, read_mask
+from busi_tune.data.busi import find_samples
 from busi_tune.data.check import check_folder
 from busi_tune.data.phantom import count_classes, write_phantom
+from busi_tune.data.pixels import read_image, read_mask
 from busi_tune.data.sheet import draw_sheet
 
 

@@ -1,8 +1,18 @@
 """What a run has come to, read from its directory."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
+
+SECONDS_AFTER_A_KILL = 90
+_watchers = ThreadPoolExecutor()
+
+
+def watch_orphans(killed: list[psutil.Process]) -> Future[list[psutil.Process]]:
+    """Watch what a killed driver had started, and give in the end what of it outlives the limit."""
+    return _watchers.submit(lambda: psutil.wait_procs(killed, timeout=SECONDS_AFTER_A_KILL)[1])
 
 
 def finished(run_dir: Path) -> int:

@@ -5,7 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.faults.runs import content, epochs_seen, finished, results, without_clock
+from tests.faults.runs import (
+    content,
+    epochs_seen,
+    finished,
+    results,
+    watch_orphans,
+    without_clock,
+)
 from tests.processes import TINY, kill, kill_a_worker, start, wait_until
 
 pytestmark = pytest.mark.ray
@@ -21,12 +28,13 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
     wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
     kill_a_worker(driver)
     wait_until(lambda: finished(run_dir) >= 1, "a result")
-    kill(driver)
+    orphans = watch_orphans(kill(driver))
     before = results(run_dir)
     assert start("kfold", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
     after = results(run_dir)
     assert {key: after[key] for key in before} == before, "a finished fold was run again"
 
+    assert not orphans.result(), "processes outlive a killed driver"
     assert at_once.wait() == 0, (tmp_path / "log of the unbroken").read_text()
     for name in ("folds.csv", "epochs.csv", "images.csv"):
         broken, unbroken = (without_clock(folder / name) for folder in (run_dir, whole))

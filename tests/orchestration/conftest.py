@@ -37,10 +37,12 @@ def run_cluster() -> Iterator[str]:
         env=os.environ | {"RAY_ADDRESS": ""},
     )
     assert process.stdin is not None and process.stdout is not None
-    yield process.stdout.readline().strip()
-    process.stdin.close()
-    process.stdout.close()
-    process.wait(60)
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(60)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,17 @@
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import ray
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Training
 from tests.orchestration.conftest import Notes, make_fit
@@ -59,3 +62,26 @@ def test_a_cluster_that_cannot_be_reached_is_said(
         ClusterError, match=r"cannot join Ray at 127\.0\.0\.1:1, named by RAY_ADDRESS"
     ):
         run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
+
+
+def test_a_cluster_of_ray_start_on_this_machine_is_joined(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"{cluster}\n")
+    with connected() as joined:
+        assert joined
+        assert ray.get_runtime_context().gcs_address == cluster
+    assert "no token" not in caplog.text
+
+
+def test_no_cluster_is_started_that_is_open_to_everyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(ClusterError, match="open to everyone; unset it"), connected():
+        pass

@@ -36,6 +36,9 @@ class FakeNodes:
         self.lost |= self.dead
         return self.lost
 
+    def addresses_of(self, lost: frozenset[str]) -> set[str]:
+        return {f"address of {node}" for node in lost}
+
 
 def searcher_of(
     trainings: list[Training], notes: Notes, room: int, max_failures: int = 0
@@ -101,6 +104,19 @@ def test_lost_nodes_are_no_failures_of_a_training_but_each_excuses_one_death_onl
     searcher.suggest("last")
     searcher.on_trial_complete("last", error=True)
     assert notes.ended == {"training 0": "failed"}
+
+
+@pytest.mark.parametrize(("lost", "fails"), [("node 1", True), ("node 2", False)])
+def test_a_node_on_which_a_training_was_not_excuses_no_death(
+    make_trainings: Make, notes: Notes, lost: str, fails: bool
+) -> None:
+    searcher, nodes = searcher_of(make_trainings(1, Config()), notes, room=1, max_failures=0)
+    searcher.suggest("a")
+    starts = "address\naddress of node 1\naddress of node 2\n"
+    (searcher.trainings["a"].folder / "starts.csv").write_text(starts)
+    nodes.dead.add(lost)
+    searcher.on_trial_complete("a", error=True)
+    assert bool(notes.ended) == fails
 
 
 class Clock:

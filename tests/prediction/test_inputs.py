@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from busi_tune.config import DataConfig
-from busi_tune.data.busi import read_image
 from busi_tune.data.phases import Phases
+from busi_tune.data.pixels import read_image
 from busi_tune.data.resizing import make_square
 from busi_tune.prediction.inputs import Inputs, find_inputs, find_seen
 from tests.prediction.conftest import write_set

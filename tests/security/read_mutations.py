@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from busi_tune.data.busi import MAX_PIXELS, Sample, read_image
+from busi_tune.data.busi import Sample
 from busi_tune.data.check import check_image, check_sample
+from busi_tune.data.pixels import MAX_PIXELS, read_image
 from tests.security.mutations import mutate
 
 LIMIT_BYTES = 2 * 2**30

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from busi_tune.data.busi import MAX_PIXELS, MAX_SCANS, read_image
 from busi_tune.data.check import check_image
+from busi_tune.data.pixels import MAX_PIXELS, MAX_SCANS, read_image
 from tests.security.mutations import OTHERS, PNGS, join_chunks, split_chunks
 
 ROOT = Path(__file__).parents[2]

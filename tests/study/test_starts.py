@@ -7,7 +7,7 @@ import optuna
 import pytest
 import yaml
 
-from busi_tune.config import Config
+from busi_tune.config import Config, ModelConfig
 from busi_tune.config_jobs import default_space
 from busi_tune.search_space import compile_space, sample
 from busi_tune.settings import flatten, override
@@ -65,8 +65,7 @@ def test_the_report_s_models_are_those_of_the_report() -> None:
         assert config.training.batch_size == 4
         assert config.augment == Config().augment
     assert models["report_cnn"].model.dropout == 0.5
-    encoder = models["unetplusplus"].model
-    assert (encoder.encoder, encoder.encoder_weights) == ("resnet34", "imagenet")
+    assert models["unetplusplus"].model == ModelConfig("unetplusplus", "resnet34", "imagenet")
 
 
 def test_the_report_s_settings_hold_whatever_the_search_has() -> None:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from busi_tune import run_directory
-from busi_tune.data.busi import read_image
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.pixels import read_image
 from busi_tune.evaluation.levels import threshold_level
 from busi_tune.results.figures.style import (
     PREDICTION,

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from busi_tune import run_directory
-from busi_tune.data.busi import read_image
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.parallel import Progress, map_threads
+from busi_tune.data.pixels import read_image
 from busi_tune.evaluation.levels import threshold_level
 from busi_tune.results.html.pictures import encode_picture, picture_size, trace_outline
 from busi_tune.results.pages.winner import read_refitted

@@ -1,0 +1,29 @@
+"""Lines of results: what was measured, and when, with what and where."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from busi_tune.run_directory import environment_record
+
+_RECORDED = ("time", "commit", "processor", "cpus", "python")
+_PACKAGES = ("torch", "ray", "optuna", "numpy")
+
+
+def add_line(figures: Mapping[str, Any], out: Path | None) -> None:
+    """Print a line and, where a file is given, append it there."""
+    record = environment_record("benchmark", "", 0)
+    line = {
+        **figures,
+        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        **{name: record[name] for name in _RECORDED},
+        **{name: record["packages"][name] for name in _PACKAGES},
+    }
+    print(json.dumps(line), flush=True)
+    if out:
+        with out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
