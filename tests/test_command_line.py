@@ -193,8 +193,16 @@ def test_resume_with_other_settings_is_refused_with_the_difference(
     tmp_path: Path, flags: list[str], message: str
 ) -> None:
     folder = stored_run(tmp_path / "run", {})
+    (folder / "trainings" / "key").mkdir(parents=True)
+    write(folder / "trainings" / "key" / run_directory.EPOCHS, "epoch\n1\n")
     with pytest.raises(ValueError, match=message):
         parse(COMMAND, ["--resume", str(folder), *flags])
+
+
+def test_a_run_for_which_there_was_no_place_goes_on_with_fewer_workers(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "run", {"resources.num_workers": 4, "training.batch_size": 8})
+    config = parse(COMMAND, ["--resume", str(folder), "--resources.num_workers=1"]).config
+    assert config.resources.num_workers == 1
 
 
 def test_models_are_read_from_files(tmp_path: Path) -> None:
