@@ -137,6 +137,9 @@ def test_every_configuration_in_the_project_is_valid(
             return encoder_decoder._build(decoder, model, weights=None, in_channels=3)
 
         monkeypatch.setattr(encoder_decoder, "_build_downloaded", build_from_scratch)
+        # Every network of the largest space takes a minute.
+        monkeypatch.setattr("busi_tune.jobs.space.MOST_NETWORKS", 40)
+        monkeypatch.setattr("busi_tune.jobs.space.LEAST_SAMPLES", 60)
         check_space(compile_space(config.search.space), config)
     if config.kfold.models:
         from busi_tune.kfold_models import resolve_models

@@ -1,0 +1,63 @@
+"""A disk that is too small, and one that fills while a search runs: a real one, in memory."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.faults.runs import epochs_seen, results
+from tests.processes import TINY, start, wait_until
+
+pytestmark = pytest.mark.ray
+SEARCH = [*TINY, "--training.epochs=4", "--search.num_trials=4", "--search.refit=0"]
+SEARCH += ["--search.pruner=none", "--search.sampler=random", "--search.start=[]"]
+
+
+@contextlib.contextmanager
+def disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """Mount a small disk; needs root."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk of its own needs root and mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_search_for_which_there_is_no_room_is_refused_before_it_starts(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk", 5) as small:
+        log = tmp_path / "log"
+        assert start("search", [*SEARCH, f"--run_dir={small / 'run'}"], log).wait() == 2
+        assert "need more than the 5" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert not list(small.iterdir())
+
+
+def test_a_search_whose_disk_fills_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with disk(tmp_path / "disk", 400) as place:
+        run_dir, filler = place / "run", place / "filler"
+        driver = start("search", [*SEARCH, f"--run_dir={run_dir}"], log)
+        wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
+        with filler.open("wb") as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1_000_000))
+                file.flush()
+        assert driver.wait(120) == 3, log.read_text()
+        assert "the disk is full" in log.read_text()
+        assert f"--resume {run_dir}" in log.read_text()
+        before = results(run_dir)
+
+        filler.unlink()
+        assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+        assert results(run_dir).items() >= before.items(), "a finished training was run again"
+        trials = pd.read_csv(run_dir / "trials.csv")
+        assert trials["state"].tolist() == ["COMPLETE"] * 4
+        epochs = pd.read_csv(run_dir / "epochs.csv").groupby("trial")["epoch"].agg(list)
+        assert epochs.tolist() == [[1, 2, 3, 4]] * 4
