@@ -36,7 +36,8 @@ SPACE = {
     "augment.crop_scale": {"low": 0.08, "high": 1.0},
 }
 FLAGS = {
-    "data.image_size": 32, "training.epochs": 18, "search.num_trials": 1000, "search.refit": 0,
+    "data.phantom_images": 80, "data.image_size": 32, "training.epochs": 8,
+    "search.num_trials": 1000, "search.refit": 0,
     "search.min_epochs": 2, "search.start": "[]", "search.space": json.dumps(SPACE),
 }  # fmt: skip
 
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/savings"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--budget", default="60s")
+    parser.add_argument("--budget", default="75s")
     given = parser.parse_args()
     runs: dict[tuple[str, int], SearchRun] = {}
     for seed in range(given.seeds):

@@ -160,7 +160,7 @@ def _pass_on_norms(network: nn.Module) -> None:
     """Make batch norms give back what they get: the same shape, without their price on meta."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.forward = lambda images: images  # type: ignore[method-assign]
+            module.forward = lambda input: input  # type: ignore[method-assign]
 
 
 def _takes(network: nn.Module, size: int) -> bool:
