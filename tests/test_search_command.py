@@ -109,14 +109,15 @@ def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Pat
 
 def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    arguments = [*SMALL, "--search.num_trials=1000", "--search.budget=15s"]
-    arguments.append("--training.epochs=1")
-    done = run("search", [*arguments, f"--run_dir={run_dir}"])
-    assert done.returncode == 0, done.stderr
-    first = len(pd.read_csv(run_dir / "trials.csv"))
-    assert 0 < first < 1000
+    arguments = [*SMALL, "--search.num_trials=4", "--search.budget=1s", f"--run_dir={run_dir}"]
+    done = run("search", arguments)
+    assert done.returncode == 1, done.stderr
+    assert "no trial is complete" in done.stderr and "raise search.budget" in done.stderr
+    trials = pd.read_csv(run_dir / "trials.csv")
+    assert set(trials["state"]) <= {"PRUNED"}, "those that ran end with their epoch"
+    assert len(trials) < 4
     before = results(run_dir)
-    done = run("search", [f"--resume={run_dir}", "--search.budget=25s"])
+    done = run("search", [f"--resume={run_dir}", "--search.budget=10m"])
     assert done.returncode == 0, done.stderr
-    assert len(pd.read_csv(run_dir / "trials.csv")) > first
+    assert pd.read_csv(run_dir / "trials.csv")["trial"].tolist() == list(range(4))
     assert results(run_dir).items() > before.items()

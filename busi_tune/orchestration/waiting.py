@@ -12,8 +12,8 @@ from busi_tune.command_line import ClusterError
 
 logger = logging.getLogger(__name__)
 
-SAY_SECONDS = 15.0
-"""A worker's process takes some seconds to start; a longer wait is said."""
+START_SECONDS = 30.0
+"""What the process of a worker may take to start where it has its place; less is no wait."""
 
 
 class Waiting(Callback):
@@ -44,13 +44,13 @@ class Waiting(Callback):
         now = self._clock()
         if self._since is None:
             self._since = now
-        waited = now - self._since
-        if waited >= max(self._seconds, 1.0):
+        waited, limit = now - self._since, max(self._seconds, START_SECONDS)
+        if waited >= limit:
             raise ClusterError(
-                f"no training found a place within {self._seconds:g} s: something else holds the "
+                f"no training found a place within {limit:g} s: something else holds the "
                 "cluster's CPUs or GPUs (`ray status` shows how many are in use); end it, or wait "
                 "longer with resources.wait_seconds"
             )
-        if waited >= SAY_SECONDS and not self._said:
+        if waited >= START_SECONDS and not self._said:
             self._said = True
             logger.info("waiting for CPUs or GPUs that something else in the cluster holds")

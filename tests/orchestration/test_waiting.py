@@ -15,7 +15,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
-from busi_tune.orchestration.waiting import SAY_SECONDS, Waiting
+from busi_tune.orchestration.waiting import START_SECONDS, Waiting
 from busi_tune.plan import ListPlan, Training
 from tests.orchestration.conftest import Notes, make_fit
 
@@ -35,20 +35,23 @@ def test_a_training_that_finds_no_place_ends_the_run_after_the_wait(
     splits: dict[str, Split],
     make_trainings: Callable[..., list[Training]],
     notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("busi_tune.orchestration.waiting.START_SECONDS", 1.0)
     with connected():
         num_cpus = ray.cluster_resources()["CPU"]
         options: dict[str, Any] = {"lifetime": "detached", "name": "all", "namespace": "test"}
         ray.get(ray.remote(num_cpus=num_cpus, **options)(Holder).remote().hold.remote())
-    plan = ListPlan(make_trainings(1, Config()))
+    trainings, resources = make_trainings(1, Config()), ResourcesConfig(wait_seconds=3)
     try:
         with pytest.raises(ClusterError, match="no training found a place within 3 s"):
-            run_plan(plan, images, splits, ResourcesConfig(wait_seconds=3), notes, make_fit())
+            run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit())
     finally:
         with connected():
             ray.kill(ray.get_actor("all", namespace="test"))
     assert notes.ended == {}
-    run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
+    monkeypatch.undo()
+    run_plan(ListPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit())
     assert notes.ended == {"training 0": "finished"}, "the training was still open"
 
 
@@ -61,7 +64,7 @@ def test_only_a_run_of_which_nothing_trains_is_waiting(caplog: pytest.LogCapture
         waiting.on_step_begin(0, [SimpleNamespace(status=state) for state in states])  # type: ignore[misc]
 
     step(Trial.PENDING)
-    now = SAY_SECONDS
+    now = START_SECONDS
     step(Trial.PENDING)
     step(Trial.PENDING)
     assert len(caplog.records) == 1
