@@ -1,5 +1,6 @@
 """The descriptions of clusters are valid, pin what they install, and open nothing to the world."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -17,51 +18,56 @@ each_cluster = pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.n
 
 # What rayjob.yaml uses of the fields of KubeRay 1.6, from
 # https://docs.ray.io/en/master/cluster/kubernetes/references/api.html, and of Kubernetes' pods.
-# A name maps to the type of its value, or to the fields below it; a list has one kind of entry.
+# A name maps to the type of its value, to the values that it may have, or to the fields below it; a
+# list has one kind of entry. `!` ends the names of fields that must be there. Which must, and the
+# values, is read off the Go types that KubeRay's CRDs are made from (rayjob_types.go and
+# raycluster_types.go in ray-operator/apis/ray/v1, a copy of the main branch from the time of Ray
+# 2.56, whose commit is not known) and Kubernetes' API of pods and services; no CRD is run here.
+# The values of submissionMode are constants there, which the CRD does not enforce.
 Fields = dict[str, Any]
 _METADATA: Fields = {"name": str, "labels": dict[str, str]}
 _POD: Fields = {
     "metadata": _METADATA,
-    "spec": {
+    "spec!": {
         "serviceAccountName": str,
-        "containers": [
+        "containers!": [
             {
-                "name": str,
+                "name!": str,
                 "image": str,
                 "resources": {"requests": dict[str, object], "limits": dict[str, object]},
-                "volumeMounts": [{"name": str, "mountPath": str, "readOnly": bool}],
+                "volumeMounts": [{"name!": str, "mountPath!": str, "readOnly": bool}],
             }
         ],
-        "volumes": [{"name": str, "persistentVolumeClaim": {"claimName": str}}],
+        "volumes": [{"name!": str, "persistentVolumeClaim": {"claimName!": str}}],
     },
 }
 RAYJOB_FIELDS: Fields = {
-    "apiVersion": str,
-    "kind": str,
-    "metadata": _METADATA,
-    "spec": {
+    "apiVersion!": str,
+    "kind!": str,
+    "metadata!": _METADATA,
+    "spec!": {
         "entrypoint": str,
-        "submissionMode": str,
+        "submissionMode": {"K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"},
         "shutdownAfterJobFinishes": bool,
         "ttlSecondsAfterFinished": int,
         "rayClusterSpec": {
             "rayVersion": str,
-            "authOptions": {"mode": str, "secretName": str},
+            "authOptions": {"mode": {"disabled", "token"}, "secretName": str},
             "enableInTreeAutoscaling": bool,
             "autoscalerOptions": {"idleTimeoutSeconds": int},
-            "headGroupSpec": {
-                "serviceType": str,
+            "headGroupSpec!": {
+                "serviceType": {"ClusterIP", "NodePort", "LoadBalancer", "ExternalName"},
                 "rayStartParams": dict[str, str],
-                "template": _POD,
+                "template!": _POD,
             },
             "workerGroupSpecs": [
                 {
-                    "groupName": str,
+                    "groupName!": str,
                     "replicas": int,
-                    "minReplicas": int,
-                    "maxReplicas": int,
+                    "minReplicas!": int,
+                    "maxReplicas!": int,
                     "rayStartParams": dict[str, str],
-                    "template": _POD,
+                    "template!": _POD,
                 }
             ],
         },
@@ -70,13 +76,19 @@ RAYJOB_FIELDS: Fields = {
 
 
 def wrong_fields(value: Any, fields: Any, where: str) -> list[str]:
-    """Name every value that has no such field, or another type than its field."""
+    """Name all that has no such field, is not what its field takes, or is missing."""
     if isinstance(fields, dict):
         if not isinstance(value, dict):
             return [where]
-        wrong = [f"{where}.{name}" for name in value if name not in fields]
-        known = [name for name in value if name in fields]
-        return wrong + [w for n in known for w in wrong_fields(value[n], fields[n], f"{where}.{n}")]
+        known = {name.rstrip("!"): field for name, field in fields.items()}
+        needed = {name.rstrip("!") for name in fields if name.endswith("!")}
+        wrong = [
+            f"{where}.{name}" for name in sorted((value.keys() - known) | (needed - value.keys()))
+        ]
+        both = [name for name in value if name in known]
+        return wrong + [w for n in both for w in wrong_fields(value[n], known[n], f"{where}.{n}")]
+    if isinstance(fields, set):
+        return [] if value in fields else [where]
     if isinstance(fields, list):
         if not isinstance(value, list):
             return [where]
@@ -134,12 +146,33 @@ def test_aws_runs_a_cpu_head_and_up_to_eight_spot_workers() -> None:
     config = yaml.safe_load(CLUSTERS[0].read_text())
     head, worker = (config["available_node_types"][name] for name in ("head", "gpu_worker"))
     assert config["head_node_type"] == "head"
+    assert head["resources"] == {"CPU": 0}, "nothing is trained on the head"
     assert worker["min_workers"] == 0
     assert worker["max_workers"] == config["max_workers"] == 8
     assert worker["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert "InstanceMarketOptions" not in head["node_config"], "a lost head ends the run"
     for node in (head, worker):
         assert node["node_config"]["IamInstanceProfile"], "without it S3 needs a key on the machine"
+
+
+def test_both_instance_profiles_may_do_what_a_storage_needs_and_no_more() -> None:
+    text = (ROOT / "experiments" / "cluster" / "bucket_policy.json").read_text()
+    bucket, objects = json.loads(text)["Statement"]
+    assert (bucket["Effect"], objects["Effect"]) == ("Allow", "Allow")
+    assert (bucket["Action"], bucket["Resource"]) == (["s3:ListBucket"], ["arn:aws:s3:::BUCKET"])
+    # The last: what was sent of a large object is removed where the rest cannot be.
+    needed = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+    assert objects["Action"] == needed
+    (storage,) = set(re.findall(r"--storage s3://(\S+)", CLUSTERS[0].read_text()))
+    assert objects["Resource"] == [f"arn:aws:s3:::{storage}/*"]
+    assert "experiments/cluster/bucket_policy.json" in CLUSTERS[0].read_text()
+
+
+@each_cluster
+def test_images_in_the_checkout_are_sent_by_no_command_that_sends_the_project(path: Path) -> None:
+    """They would go to every node, and past the size that Ray allows a job's folder."""
+    assert "**/BUSI" in yaml.safe_load(path.read_text())["rsync_exclude"]
+    assert "/BUSI/" in (ROOT / ".gitignore").read_text().splitlines(), "`ray job` follows it"
 
 
 def test_every_port_on_premise_is_named_for_the_firewall() -> None:
@@ -175,6 +208,35 @@ def test_a_misspelt_or_mistyped_field_of_the_job_is_found() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("submissionMode", "HttpMode"),
+        ("rayClusterSpec.authOptions.mode", "Token"),
+        ("rayClusterSpec.headGroupSpec.serviceType", "None"),
+        ("rayClusterSpec.headGroupSpec", None),
+        ("rayClusterSpec.headGroupSpec.template", None),
+        ("rayClusterSpec.workerGroupSpecs.0.groupName", None),
+        ("rayClusterSpec.workerGroupSpecs.0.minReplicas", None),
+        ("rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.name", None),
+    ],
+)
+def test_an_unknown_value_or_a_missing_field_of_the_job_is_found(
+    place: str, value: str | None
+) -> None:
+    job, _ = documents()
+    *path, last = [int(word) if word.isdigit() else word for word in place.split(".")]
+    inside: Any = job["spec"]
+    for step in path:
+        inside = inside[step]
+    if value is None:
+        del inside[last]
+    else:
+        inside[last] = value
+    (wrong,) = wrong_fields(job, RAYJOB_FIELDS, "")
+    assert wrong == ".spec." + place.replace(".0", "[0]")
+
+
 def test_the_job_asks_for_a_token_and_is_reached_by_its_own_pods_only() -> None:
     job, policy = documents()
     spec = job["spec"]["rayClusterSpec"]
@@ -184,7 +246,23 @@ def test_the_job_asks_for_a_token_and_is_reached_by_its_own_pods_only() -> None:
     groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
     labels = [group["template"]["metadata"]["labels"] for group in groups]
     assert labels == [policy["spec"]["podSelector"]["matchLabels"]] * len(groups)
-    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    operator = {"app.kubernetes.io/name": "kuberay-operator"}
+    namespace = {"kubernetes.io/metadata.name": "kuberay-operator"}
+    assert policy["spec"] == {
+        "podSelector": {"matchLabels": {"app": "busi-tune"}},
+        "policyTypes": ["Ingress"],
+        "ingress": [
+            {
+                "from": [
+                    {"podSelector": {"matchLabels": {"app": "busi-tune"}}},
+                    {
+                        "namespaceSelector": {"matchLabels": namespace},
+                        "podSelector": {"matchLabels": operator},
+                    },
+                ]
+            }
+        ],
+    }
 
 
 def test_the_job_runs_the_version_of_ray_that_the_project_pins() -> None:
@@ -207,5 +285,7 @@ def test_the_run_that_a_file_shows_is_one_that_the_command_takes(
     words = arguments.replace("/home/ray/busi_tune", str(ROOT)).split()
     monkeypatch.chdir(ROOT)
     config = parse(COMMAND, words).config
-    assert config.resources.gpus_per_worker == 1, "with no worker yet, the CPU head would do"
+    assert config.resources.gpus_per_worker == 1, (
+        "left out, a run trains on CPUs that are there first"
+    )
     assert config.storage.startswith("s3://")

