@@ -201,10 +201,7 @@ def _run(
     config = _read_settings(message)
     fit = fit or _real_fit(config)
     alone = config.resources.num_workers == 1
-    # A single set is that of all trainings.
-    size = config.data.image_size if len(stored) > 1 else next(iter(stored))
-    images = ray.get(stored[size])
-
+    images = _find_images(config, stored)
     workplace = _find_workplace(message)
 
     def on_epoch_end(metrics: dict[str, float]) -> bool:
@@ -234,6 +231,13 @@ def _run(
             raise  # the other ranks wait for this one
     finally:
         workplace.close()
+
+
+def _find_images(config: Config, stored: Mapping[int, Any]) -> ImageSet:
+    """Return the images at the training's size; a single set is that of all trainings."""
+    size = config.data.image_size if len(stored) > 1 else next(iter(stored))
+    images: ImageSet = ray.get(stored[size])
+    return images
 
 
 def _find_workplace(message: dict[str, Any]) -> Workplace:

@@ -280,8 +280,7 @@ def test_without_a_root_the_phantom_set_is_made_once(
     monkeypatch.setenv("BUSI_TUNE_CACHE", str(tmp_path))
     config = DataConfig(image_size=16, phantom_images=5)
     images = load_images(config)
-    assert len(images) == 5
-    assert set(images.labels) == {"benign", "malignant", "normal"}
+    assert (len(images), {*images.labels}) == (5, {"benign", "malignant", "normal"})
     monkeypatch.setattr(cache.phantom, "write_phantom", refuse)
     assert load_images(config).data_hash == images.data_hash
 
