@@ -123,6 +123,7 @@ def _train_in_actor(
 def _train_on_workers(message: dict[str, Any], request: Request, shared: list[Any]) -> None:
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = WORKER_POLL_SECONDS
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(request.wait_seconds)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # for the dashboard
     workplace = _find_workplace(message)
     try:
         workplace.forget_failure()

@@ -6,10 +6,12 @@ BUSI_TUNE_SCREENSHOT=docs/dashboard.png keeps what the browser saw of the actors
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.watched_run import RUN, Watched, watch
+from tests.cluster.watched_run import RUN, START_SECONDS, Watched, watch
+from tests.processes import wait_until
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -86,3 +88,22 @@ def test_the_page_of_actors_names_the_training(page: "sync_api.Page", watched: W
     picture = os.environ.get("BUSI_TUNE_SCREENSHOT")
     if picture:
         page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1600, "height": 410})
+
+
+def test_the_dashboard_knows_the_workers_of_a_training_by_its_name_and_their_rank(
+    tmp_path: Path,
+) -> None:
+    with watch(tmp_path, num_workers=2) as found, sync_api.sync_playwright() as playwright:
+        request = playwright.request.new_context(
+            extra_http_headers={"Authorization": f"Bearer {found.token}"}
+        )
+        address = f"{found.dashboard}/api/train/v2/runs/v1"
+
+        def ranks() -> list[int]:
+            answer = request.get(address)  # an error as long as nothing is there
+            runs = answer.json()["train_runs"] if answer.ok else []
+            attempts = [a for r in runs if r["name"].startswith("trial-3-") for a in r["attempts"]]
+            return [worker["world_rank"] for each in attempts for worker in each["workers"] or []]
+
+        wait_until(lambda: ranks() == [0, 1], "both workers of trial 3", START_SECONDS)
+        request.dispose()
