@@ -123,6 +123,12 @@ def _learn(learner: Learner, images: DeviceImages, step: Step, config: Config) -
     try:
         return run()
     except Exception as error:
+        if "more than 1 value per channel" in str(error):
+            raise ValueError(
+                f"model.architecture {config.model.architecture} has batch norm where an image of "
+                f"{config.data.image_size} pixels is one pixel, which a batch of one image cannot "
+                f"train ({error}): set training.batch_size to at least 3 for each worker"
+            ) from error
         if not learner.is_compiled or isinstance(error, torch.OutOfMemoryError):
             raise
         learner.run_plainly(error)

@@ -40,3 +40,12 @@ def test_steps_read_nothing_off_the_device() -> None:
             validate(learner.evaluated, images, SPLIT.validation, config, 1)
         counts.append(reads.count)
     assert counts[0] == counts[1]
+
+
+def test_a_batch_of_one_image_that_batch_norm_cannot_take_is_said_with_the_setting() -> None:
+    config = make_config(model__architecture="unet", model__base_width=2, training__batch_size=1)
+    config.data.image_size = 16
+    learner = build_learner(config, CPU, steps_per_epoch=10)
+    images = DeviceImages(make_images(), CPU)
+    with pytest.raises(ValueError, match=r"unet has batch norm .* training\.batch_size to at"):
+        train_epoch(learner, images, SPLIT.train, config, 1)
