@@ -39,7 +39,7 @@ def test_a_search_whose_head_is_lost_goes_on_with_another_cluster(
         outcome, said = lose_head(cluster, other, tmp_path)
     assert outcome.is_whole, outcome
     assert outcome.moved <= 2, "those under way on the head and on the node"
-    assert "up to 1 training(s) at a time" in said
+    assert "to go, up to 1 at a time" in said
 
 
 def test_an_autoscaler_brings_the_nodes_of_a_run_that_finds_none(tmp_path: Path) -> None:
