@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 MOST_NETWORKS = 2000
 LEAST_SAMPLES = 200
+MANY_NETWORKS = 50
+"""Whose check takes long enough to be said."""
 
 
 def read_space(options: Options) -> tuple[list[Dimension], dict[str, Config]]:
@@ -74,6 +76,8 @@ def check_space(space: list[Dimension], config: Config) -> dict[str, Config]:
     checked: set[tuple[object, ...]] = set()
     examples: dict[str, Config] = {}
     networks = list(itertools.islice(_networks(_choices_of_networks(space), {}), MOST_NETWORKS))
+    if len(networks) > MANY_NETWORKS:
+        logger.info("checking the %d networks that search.space allows", len(networks))
     for network in [*networks, *({} for _ in range(LEAST_SAMPLES - len(networks)))]:
         study.enqueue_trial(network)
         settings = sample(space, study.ask())
