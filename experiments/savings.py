@@ -1,6 +1,6 @@
 """What pruning and TPE save: best value over seconds spent, on synthetic images.
 
-python experiments/savings.py --out experiments/results/savings    # about 20 minutes on two cores
+python experiments/savings.py --out experiments/results/savings    # about 50 minutes on two cores
 
 Searches of equal wall clock, each method under the same seeds; a seed draws the split, the weights
 and the proposals. Pruned trials count with their best value so far, as everyone who stops a trial
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/savings"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--budget", default="75s")
+    parser.add_argument("--budget", default="180s")
     given = parser.parse_args()
     runs: dict[tuple[str, int], SearchRun] = {}
     for seed in range(given.seeds):
