@@ -137,9 +137,10 @@ class StoredTraining:
         changed = [name for name, entry in files.items() if known.get(name) != entry]
         each_of(lambda name: self._send(files[name], folder), changed)
         self._write(Manifest(self._owner, files))
-        self._remove(stored, files)
         if run_directory.RESULT in files:
             self._sweep(files)
+        else:
+            self._remove(stored, files)
 
     def drop_checkpoints(self) -> None:
         """Remove the checkpoints of a training that has ended."""
@@ -213,7 +214,7 @@ class StoredTraining:
         each_of(self._objects.delete, sorted(gone))
 
     def _sweep(self, files: dict[str, Entry]) -> None:
-        """Remove what earlier owners wrote late and nobody names."""
+        """Remove all that nobody names: what was replaced, and what earlier owners wrote late."""
         kept = {entry.object for entry in files.values()}
         left = [name for name in self._objects.list() if "~" in name and name not in kept]
         each_of(self._objects.delete, left)

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
+from busi_tune.orchestration.cluster import connected
 from busi_tune.plan import Training
 
 _CLUSTER = """
@@ -57,6 +59,28 @@ def cluster(cluster_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make what runs in this test join the shared cluster."""
     monkeypatch.setenv("RAY_ADDRESS", cluster_address)
     return cluster_address
+
+
+class _Holder:
+    """Something else that runs on the cluster."""
+
+    def hold(self) -> None:
+        """Be there."""
+
+
+@contextlib.contextmanager
+def held(num_cpus: float | None = None) -> Iterator[int]:
+    """Hold CPUs of the shared cluster, by default all; gives how many it has."""
+    with connected():
+        all_cpus = int(ray.cluster_resources()["CPU"])
+        options: dict[str, Any] = {"lifetime": "detached", "name": "holder", "namespace": "test"}
+        remote = ray.remote(num_cpus=num_cpus or all_cpus, **options)(_Holder)
+        ray.get(remote.remote().hold.remote())
+    try:
+        yield all_cpus
+    finally:
+        with connected():
+            ray.kill(ray.get_actor("holder", namespace="test"))
 
 
 @pytest.fixture

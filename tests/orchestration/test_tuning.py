@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
@@ -14,11 +13,10 @@ from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
-from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Training
 from busi_tune.settings import override
-from tests.orchestration.conftest import Notes, make_fit
+from tests.orchestration.conftest import Notes, held, make_fit
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -236,27 +234,13 @@ def test_two_workers_are_ranks_of_one_training(
     assert not (folder / "ray_train").exists()
 
 
-class Holder:
-    """Something else that runs on the cluster."""
-
-    def hold(self) -> None:
-        """Be there."""
-
-
 def test_workers_without_a_place_are_said_after_the_wait(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
-    with connected():
-        num_cpus = int(ray.cluster_resources()["CPU"])
-        options = {"num_cpus": 1, "lifetime": "detached", "name": "holder", "namespace": "test"}
-        ray.get(ray.remote(**options)(Holder).remote().hold.remote())
-    resources = ResourcesConfig(num_workers=num_cpus, wait_seconds=2, max_failures=0)
-    plan = ListPlan(make_trainings(1, config_with(resources__num_workers=num_cpus)))
-    try:
+    with held(num_cpus=1) as num_cpus:
+        resources = ResourcesConfig(num_workers=num_cpus, wait_seconds=2, max_failures=0)
+        plan = ListPlan(make_trainings(1, config_with(resources__num_workers=num_cpus)))
         run_plan(plan, images, splits, resources, notes, make_fit())
-    finally:
-        with connected():
-            ray.kill(ray.get_actor("holder", namespace="test"))
     assert notes.ended == {"training 0": "failed"}
     assert "workers did not start within 2 s" in notes.reasons["training 0"]
 

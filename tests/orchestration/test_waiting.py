@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import ray
 from ray.tune.experiment import Trial
 
 from busi_tune.command_line import ClusterError
@@ -13,20 +11,12 @@ from busi_tune.config import Config
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
-from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.orchestration.waiting import START_SECONDS, Waiting
 from busi_tune.plan import ListPlan, Training
-from tests.orchestration.conftest import Notes, make_fit
+from tests.orchestration.conftest import Notes, held, make_fit
 
 pytestmark = pytest.mark.ray
-
-
-class Holder:
-    """Something else that runs on the cluster."""
-
-    def hold(self) -> None:
-        """Be there."""
 
 
 @pytest.mark.usefixtures("cluster")
@@ -38,17 +28,10 @@ def test_a_training_that_finds_no_place_ends_the_run_after_the_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("busi_tune.orchestration.waiting.START_SECONDS", 1.0)
-    with connected():
-        num_cpus = ray.cluster_resources()["CPU"]
-        options: dict[str, Any] = {"lifetime": "detached", "name": "all", "namespace": "test"}
-        ray.get(ray.remote(num_cpus=num_cpus, **options)(Holder).remote().hold.remote())
     trainings, resources = make_trainings(1, Config()), ResourcesConfig(wait_seconds=3)
-    try:
-        with pytest.raises(ClusterError, match="no training found a place within 3 s"):
-            run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit())
-    finally:
-        with connected():
-            ray.kill(ray.get_actor("all", namespace="test"))
+    said = "no training found a place within 3 s"
+    with held(), pytest.raises(ClusterError, match=said):
+        run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit())
     assert notes.ended == {}
     monkeypatch.undo()
     run_plan(ListPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit())
