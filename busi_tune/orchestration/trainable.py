@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +26,7 @@ from busi_tune.plan import Training
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.training import SupersededError
 from busi_tune.remote.workplace import SharedFolder, StoredFolder, Workplace
+from busi_tune.scratch import scratch_folder
 from busi_tune.settings import changed_settings, override
 
 Fit = Callable[..., Any]
@@ -130,12 +129,11 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     except StorageError as error:
         tune.report({STORAGE_LOST: str(error)})
         return
-    # Only the process that this one starts writes there, never the ranks, which keep no checkpoint
-    # through Ray Train; so it need not be a place that other nodes see.
-    scratch = Path(tempfile.mkdtemp(prefix="busi_tune-ray_train-"))
-    trainer = _build_trainer(message, request, shared, scratch)
     try:
-        trainer.fit()
+        # Only the process that this one starts writes there, never the ranks, which keep no
+        # checkpoint through Ray Train; so it need not be a place that other nodes see.
+        with scratch_folder("ray_train") as scratch:
+            _build_trainer(message, request, shared, scratch).fit()
     except ControllerError as error:
         reason = ClusterError(
             f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
@@ -150,8 +148,6 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
             tune.report({STORAGE_LOST: f"{message['address']} could not be reached by its workers"})
         elif not workplace.has_failed_for_good():
             raise  # a worker died: it is tried again
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _build_trainer(

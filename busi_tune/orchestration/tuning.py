@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +36,7 @@ from busi_tune.orchestration.waiting import Waiting
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.run import StoredRun
+from busi_tune.scratch import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ def run_plan(
     if shared:
         Path(shared).mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix="busi_tune-", dir=shared) as scratch,
+        scratch_folder("tune", shared) as scratch,
         connected(name) as joined,
     ):
         request = resolve_request(resources, joined, plan.num_open())
@@ -264,7 +264,7 @@ def _tune(
     request: Request,
     searcher: PlanSearcher,
     observer: Observer,
-    scratch: str,
+    scratch: Path,
 ) -> None:
     tuner = tune.Tuner(
         trainable,
@@ -279,7 +279,7 @@ def _tune(
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            storage_path=scratch,
+            storage_path=str(scratch),
             name="tune",
             verbose=0,
             callbacks=[Lines(), Waiting(request.wait_seconds)],

@@ -1,8 +1,7 @@
 """Where a training works: in its folder, or in a scratch folder that is kept in the storage."""
 
 import json
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from busi_tune.remote.address import parse_address
 from busi_tune.remote.objects import Objects
 from busi_tune.remote.training import StoredTraining
 from busi_tune.run_directory import read_json
+from busi_tune.scratch import scratch_folder
 
 
 class Workplace(Protocol):
@@ -90,13 +90,14 @@ class StoredFolder:
             patience_seconds: how long a storage that fails is tried again.
         """
         self._stored = StoredTraining(Objects(parse_address(uri), patience_seconds))
+        self._stack = ExitStack()
         self._scratch: Path | None = None
         self._leads = False
 
     def open(self, leads: bool) -> Path:
         """Make the folder; the rank that leads takes the training over and fetches its files."""
         self._leads = leads
-        self._scratch = Path(tempfile.mkdtemp(prefix="busi_tune-training-"))
+        self._scratch = self._stack.enter_context(scratch_folder("training"))
         if leads:
             self._stored.claim()
             self._stored.pull(self._scratch, skip=(run_directory.FAILURE,))
@@ -104,8 +105,7 @@ class StoredFolder:
 
     def close(self) -> None:
         """Remove the scratch folder."""
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        self._stack.close()
 
     def keep(self) -> None:
         """Bring the storage up to date."""

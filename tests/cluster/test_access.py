@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 DASHBOARD, CLIENT, AGENT = 8265, 10001, 52365
 HERE = f"http://127.0.0.1:{DASHBOARD}"
 LOOPBACK = {"127.0.0.1", "::1"}
+PUSH_TASK, REFUSED = "/ray.rpc.CoreWorkerService/PushTask", {"UNAUTHENTICATED"}
 JOB = {"entrypoint": "touch /tmp/ray/a-stranger-was-here"}
 
 
@@ -145,6 +146,21 @@ def test_what_must_listen_for_other_nodes_refuses_strangers(
         for token in ("", "0" * 64):
             address = f"{head.machine.address}:{port}"
             assert call(head.stranger, address, f"/ray.rpc.{method}", token) == "UNAUTHENTICATED"
+
+
+def test_no_port_takes_a_task_from_strangers(head: Head) -> None:
+    """Whatever listens for other nodes, the workers among it; not all of it speaks gRPC."""
+    ports = {port for address, port in head.machine.listening() if address not in LOOPBACK}
+    said = {
+        port: {
+            call(head.stranger, f"{head.machine.address}:{port}", PUSH_TASK, token)
+            for token in ("", "0" * 64)
+        }
+        for port in ports
+    }
+    no_grpc = {"UNAVAILABLE", "UNKNOWN"}
+    assert not {port: each for port, each in said.items() if not each <= {*no_grpc, *REFUSED}}
+    assert sum(each == REFUSED for each in said.values()) >= 4
 
 
 def test_the_token_opens_the_control_store_to_other_nodes(head: Head) -> None:

@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import Request
 
 import pytest
 
@@ -98,12 +97,14 @@ def test_the_dashboard_knows_the_workers_of_a_training_by_its_name_and_their_ran
     tmp_path: Path,
 ) -> None:
     with watch(tmp_path, num_workers=2) as found:
-        address = f"{found.dashboard}/api/train/v2/runs/v1"
-        headers = {"Authorization": f"Bearer {found.token}"}
+        request = urllib.request.Request(
+            f"{found.dashboard}/api/train/v2/runs/v1",
+            headers={"Authorization": f"Bearer {found.token}"},
+        )
 
         def ranks() -> list[int]:
             try:
-                with urllib.request.urlopen(Request(address, headers=headers), timeout=60) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     runs = json.load(answer)["train_runs"]
             except urllib.error.HTTPError as error:  # as long as nothing is there
                 error.close()
