@@ -19,7 +19,7 @@ from tests.cluster.asking import ask, call
 from tests.cluster.machines import Machine, connect, machine, skip_without
 from tests.processes import TINY, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 DASHBOARD, CLIENT, AGENT = 8265, 10001, 52365

@@ -44,6 +44,7 @@ def scrape(addresses: Sequence[str]) -> Samples:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_prometheus_finds_the_runs_numbers_on_the_node(watched: Watched) -> None:
     expected = {
         ("ray_busi_tune_trainings", "running"): 1.0,

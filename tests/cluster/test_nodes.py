@@ -9,7 +9,7 @@ from tests.cluster.autoscaled import run_autoscaled
 from tests.cluster.broken_runs import lose_head, lose_node, run_whole
 from tests.cluster.nodes import Cluster, Node, run_cluster
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.cluster.machines import (
 )
 from tests.processes import TINY, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 ON_PREMISE = ROOT / "experiments" / "cluster" / "on_premise.yaml"

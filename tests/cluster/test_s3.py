@@ -16,7 +16,7 @@ from tests.cluster.nodes import Cluster, run_cluster
 from tests.processes import TINY, end_what_is_left, kill, start, wait_until
 from tests.s3_server import BUCKET, Server, run_server
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 Driver = subprocess.Popen[bytes]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.runs import epochs_seen, results
 from tests.processes import TINY, start, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SEARCH = [*TINY, "--training.epochs=4", "--search.num_trials=4", "--search.refit=0"]
 SEARCH += ["--search.pruner=none", "--search.sampler=random", "--search.start=[]"]
 

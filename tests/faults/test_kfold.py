@@ -15,7 +15,7 @@ from tests.faults.runs import (
 )
 from tests.processes import TINY, kill, kill_a_worker, start, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(

@@ -20,7 +20,7 @@ from tests.faults.runs import (
 )
 from tests.processes import TINY, kill, kill_a_worker, start, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> None:

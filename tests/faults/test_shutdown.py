@@ -8,7 +8,7 @@ import pytest
 from tests.faults.runs import epochs_seen, finished
 from tests.processes import TINY, descendants, start, wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SECONDS_TO_END = 30
 
 
