@@ -45,7 +45,8 @@ class SearchConfig:
     rung_unit: Literal["epochs", "seconds"] = "epochs"
     """In what rungs are counted; seconds of training compare cheap and dear models fairly."""
     min_epochs: int = 3
-    """Epochs before any trial is stopped; the first rung where rungs count epochs."""
+    """Epochs before any trial is stopped; the first rung where rungs count epochs. Where
+    most networks have learned nothing yet, it keeps the fastest to begin, not the best."""
     min_seconds: float = 30.0
     """The first rung where rungs count seconds."""
     reduction_factor: int = 3

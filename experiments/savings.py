@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from busi_tune.results.figures.style import house_style
+from busi_tune.results.figures.style import SERIES, house_style
 from busi_tune.results.pages.tables import Table, write_csv, write_page
 from busi_tune.results.read import SearchRun, read_run
 
@@ -68,13 +68,14 @@ def best_over_seconds(run: SearchRun, at: np.ndarray) -> np.ndarray:
 def plot(curves: pd.DataFrame, path: Path) -> None:
     with house_style():
         figure, axes = plt.subplots(figsize=(6, 4))
-        for (method, rows), style in zip(
-            curves.groupby("method", sort=False), ["-", "-.", "--", ":"], strict=False
+        for (method, rows), style, colour in zip(
+            curves.groupby("method", sort=False), ["-", "-.", "--", ":"], SERIES, strict=False
         ):
             by_second = rows.groupby("seconds")["best"]
             mean = by_second.mean()
-            axes.plot(mean.index, mean, style, label=method)
-            axes.fill_between(mean.index, by_second.min(), by_second.max(), alpha=0.15)
+            axes.plot(mean.index, mean, style, color=colour, label=method)
+            range_of = by_second.min(), by_second.max()
+            axes.fill_between(mean.index, *range_of, color=colour, alpha=0.12)
         axes.set(xlabel="seconds of trials, both slots", ylabel="best val_dice so far")
         axes.legend()
         seeds = curves["seed"].nunique()
