@@ -133,8 +133,8 @@ def test_every_configuration_in_the_project_is_valid(
         from busi_tune.models import encoder_decoder
         from busi_tune.search_space import compile_space
 
-        def build_from_scratch(decoder: Any, model: ModelConfig) -> Any:
-            return encoder_decoder._build(decoder, model, weights=None, in_channels=3)
+        def build_from_scratch(model: ModelConfig) -> Any:
+            return encoder_decoder._build(model, weights=None, in_channels=3)
 
         monkeypatch.setattr(encoder_decoder, "_build_downloaded", build_from_scratch)
         # Every network of the largest space takes a minute.

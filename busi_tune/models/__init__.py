@@ -10,15 +10,23 @@ from torch import Tensor, nn
 
 from busi_tune.config import ModelConfig
 from busi_tune.models.check import check_encoder, check_network, check_options, count_numbers
-from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
+from busi_tune.models.decoders import DECODERS
 from busi_tune.models.report_cnn import build_report_cnn
 from busi_tune.models.unet import build_unet
+
+
+def _build_encoder_decoder(config: ModelConfig, pretrained: bool = True) -> nn.Module:
+    """Build one of the libraries' networks; they are imported by whoever needs them alone."""
+    from busi_tune.models.encoder_decoder import build_encoder_decoder
+
+    return build_encoder_decoder(config, pretrained)
+
 
 ARCHITECTURES: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "report_cnn": lambda config: build_report_cnn(config.dropout),
     "unet": build_unet,
     "attention_unet": partial(build_unet, attention=True),
-    **{name: partial(build_encoder_decoder, decoder) for name, decoder in DECODERS.items()},
+    **dict.fromkeys(DECODERS, _build_encoder_decoder),
 }
 
 
@@ -38,8 +46,7 @@ def restore_model(config: ModelConfig, weights: Mapping[str, Tensor]) -> nn.Modu
         ValueError: the weights are of another network.
     """
     if config.architecture in DECODERS:
-        decoder = DECODERS[config.architecture]
-        model = build_encoder_decoder(decoder, config, pretrained=False)
+        model = _build_encoder_decoder(config, pretrained=False)
     else:
         model = build_model(config)
     try:

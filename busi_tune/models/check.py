@@ -5,19 +5,14 @@ second: no table has to know which decoder takes which encoder.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable
-from functools import partial
 
-import segmentation_models_pytorch as smp
-import timm
 import torch
 from torch import nn
 
 from busi_tune.config import ModelConfig
-from busi_tune.models.encoder_decoder import DECODERS, build_encoder_decoder
+from busi_tune.models.decoders import DECODERS
 from busi_tune.models.heads import final_logits
-from busi_tune.models.weights import find_timm_settings
 
 _KNOWN_SIZES: dict[str, tuple[int, int]] = {}
 
@@ -63,34 +58,9 @@ def check_encoder(config: ModelConfig) -> None:
             f"model.encoder_weights must be none, got {config.encoder_weights}; "
             f"architectures with an encoder are {', '.join(DECODERS)}"
         )
-    name = config.encoder
-    if not _exists(name):
-        # The names `timm-...` are deprecated, and some compute something else than timm does.
-        known = [known for known in smp.encoders.get_encoder_names() if known[:5] != "timm-"]
-        known += [f"tu-{known}" for known in timm.list_models()]
-        near = difflib.get_close_matches(name.replace("timm-", "tu-"), known, n=3, cutoff=0.5)
-        hint = f"nearest: {', '.join(near)}" if near else "examples: resnet34, tu-convnext_tiny"
-        raise ValueError(f"unknown model.encoder {name}; {hint}")
-    if config.encoder_weights == "imagenet" and not _has_imagenet_weights(name):
-        raise ValueError(
-            f"there are no ImageNet weights of {name}; set model.encoder_weights to none or a file"
-        )
+    from busi_tune.models.encoders import refuse_unknown_encoder
 
-
-def _exists(encoder: str) -> bool:
-    if not encoder.startswith("tu-"):
-        return encoder in smp.encoders.get_encoder_names() and not encoder.startswith("timm-")
-    try:
-        find_timm_settings(encoder)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _has_imagenet_weights(encoder: str) -> bool:
-    if encoder.startswith("tu-"):
-        return bool(timm.models.is_model_pretrained(encoder.removeprefix("tu-")))
-    return "imagenet" in smp.encoders.encoders[encoder]["pretrained_settings"]
+    refuse_unknown_encoder(config)
 
 
 def check_network(build: Builder, config: ModelConfig, image_size: int) -> None:
@@ -177,6 +147,8 @@ def _nearest_sizes(network: nn.Module, config: ModelConfig, size: int) -> list[i
     above = range(size // 8 * 8 + 8, size + _SEARCH + 1, 8)
     sizes = [next((s for s in side if _takes(network, s)), 0) for side in (below, above)]
     if not any(sizes) and config.architecture in DECODERS and config.encoder.startswith("tu-"):
+        from busi_tune.models.weights import find_timm_settings
+
         # Encoders with position embeddings take one size alone.
         own = find_timm_settings(config.encoder).input_size[-1]
         sizes = [own if _takes(network, own) else 0]
@@ -189,8 +161,11 @@ def _other_decoders(config: ModelConfig, image_size: int) -> str:
 
 
 def _works(decoder: str, config: ModelConfig, image_size: int) -> bool:
+    from busi_tune.models.encoder_decoder import build_encoder_decoder
+
+    other = dataclasses.replace(config, architecture=decoder)
     try:
-        network = _build_on_meta(partial(build_encoder_decoder, DECODERS[decoder]), config)
+        network = _build_on_meta(build_encoder_decoder, other)
     except Exception:
         return False
     _pass_on_norms(network)

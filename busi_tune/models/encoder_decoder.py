@@ -11,26 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from busi_tune.config import ModelConfig
+from busi_tune.models.decoders import DECODERS
 from busi_tune.models.fcn import FCN
 from busi_tune.models.heads import DeepSupervision, Outputs, drop_before_last_convolution
 from busi_tune.models.weights import find_normalisation, load_encoder_weights
-
-# `unet` is the classic one.
-DECODERS: dict[str, Any] = {
-    "smp_unet": smp.Unet,
-    "unetplusplus": smp.UnetPlusPlus,
-    "fpn": smp.FPN,
-    "linknet": smp.Linknet,
-    "manet": smp.MAnet,
-    "pan": smp.PAN,
-    "pspnet": smp.PSPNet,
-    "deeplabv3": smp.DeepLabV3,
-    "deeplabv3plus": smp.DeepLabV3Plus,
-    "upernet": smp.UPerNet,
-    "segformer": smp.Segformer,
-    "dpt": smp.DPT,
-    "fcn": FCN,
-}
 
 
 class GreyInput(nn.Module):
@@ -61,12 +45,16 @@ class GreyInput(nn.Module):
         return outputs
 
 
-def build_encoder_decoder(decoder: Any, config: ModelConfig, pretrained: bool = True) -> nn.Module:
+def find_decoder(name: str) -> Any:
+    """Return the class of a network of `DECODERS`."""
+    return FCN if name == "fcn" else getattr(smp, DECODERS[name])
+
+
+def build_encoder_decoder(config: ModelConfig, pretrained: bool = True) -> nn.Module:
     """Build a decoder of segmentation-models-pytorch on a new or a pre-trained encoder.
 
     Args:
-        decoder: of `DECODERS`.
-        config: the network.
+        config: the network, its architecture of `DECODERS`.
         pretrained: whether the encoder's weights are read; else those of a trained network, with
             its normalisation, are to be loaded.
 
@@ -74,22 +62,22 @@ def build_encoder_decoder(decoder: Any, config: ModelConfig, pretrained: bool = 
         ValueError: the encoder's weights cannot be had.
     """
     if config.encoder_weights == "none":
-        scratch: nn.Module = _build(decoder, config, weights=None, in_channels=1)
+        scratch: nn.Module = _build(config, weights=None, in_channels=1)
         return scratch
     if config.encoder_weights == "imagenet" and pretrained:
-        return _build_downloaded(decoder, config)
-    network = _build(decoder, config, weights=None, in_channels=3)
+        return _build_downloaded(config)
+    network = _build(config, weights=None, in_channels=3)
     if not pretrained:
         return GreyInput(network, (0.0,) * 3, (1.0,) * 3)
     load_encoder_weights(network.encoder, config.encoder, config.encoder_weights)
     return GreyInput(network, *find_normalisation(config.encoder, config.encoder_weights))
 
 
-def _build_downloaded(decoder: Any, config: ModelConfig) -> nn.Module:
+def _build_downloaded(config: ModelConfig) -> nn.Module:
     encoder = config.encoder
     weights = True if encoder.startswith("tu-") else "imagenet"
     try:
-        network = _build(decoder, config, weights=weights, in_channels=3)
+        network = _build(config, weights=weights, in_channels=3)
         return GreyInput(network, *find_normalisation(encoder, "imagenet"))
     except OSError as error:
         raise ValueError(
@@ -98,7 +86,8 @@ def _build_downloaded(decoder: Any, config: ModelConfig) -> nn.Module:
         ) from error
 
 
-def _build(decoder: Any, config: ModelConfig, weights: str | bool | None, in_channels: int) -> Any:
+def _build(config: ModelConfig, weights: str | bool | None, in_channels: int) -> Any:
+    decoder = find_decoder(config.architecture)
     attention = config.decoder_attention
     options = {} if attention == "none" else {"decoder_attention_type": attention}
     with warnings.catch_warnings():

@@ -10,7 +10,8 @@ from torch.nn import functional
 from busi_tune.config import ModelConfig, OptimizerConfig
 from busi_tune.models import ARCHITECTURES, build_model, check_model, model_size, num_parameters
 from busi_tune.models.check import OPTIONS
-from busi_tune.models.encoder_decoder import DECODERS, GreyInput
+from busi_tune.models.decoders import DECODERS
+from busi_tune.models.encoder_decoder import GreyInput, find_decoder
 from busi_tune.models.heads import DeepSupervision, final_logits
 from busi_tune.training.optimizers import build_optimizer
 from tests.models.test_models import build_tiny
@@ -52,8 +53,8 @@ def test_attention_puts_squeeze_and_excitation_into_the_decoder(architecture: st
 def test_attention_is_offered_for_the_decoders_that_have_it() -> None:
     having = [
         name
-        for name, decoder in DECODERS.items()
-        if "decoder_attention_type" in inspect.signature(decoder).parameters
+        for name in DECODERS
+        if "decoder_attention_type" in inspect.signature(find_decoder(name)).parameters
     ]
     assert having == [*OPTIONS["decoder_attention"]]
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from busi_tune.config import Config, ModelConfig
 from busi_tune.models import restore_model
-from busi_tune.models.encoder_decoder import DECODERS, GreyInput, build_encoder_decoder
+from busi_tune.models.encoder_decoder import GreyInput, build_encoder_decoder
 from busi_tune.prediction.networks import Network, Networks, find_flips, load_networks
 from busi_tune.settings import override
 from busi_tune.training.checkpoint import save_checkpoint
@@ -52,7 +52,7 @@ def test_flips_are_undone_before_they_are_averaged() -> None:
 
 def test_a_pretrained_network_is_restored_without_its_encoders_file(tmp_path: Path) -> None:
     config = ModelConfig("smp_unet", "resnet18", str(tmp_path / "gone.pth"))
-    scratch = build_encoder_decoder(DECODERS["smp_unet"], config, pretrained=False)
+    scratch = build_encoder_decoder(config, pretrained=False)
     assert isinstance(scratch, GreyInput)
     scratch.mean.fill_(0.4)
     restored = restore_model(config, scratch.state_dict())
