@@ -8,6 +8,7 @@ import pytest
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 
+@pytest.mark.slow
 def test_stopped_trainings_of_several_workers_give_back_every_placement_group(
     tmp_path: Path,
 ) -> None:

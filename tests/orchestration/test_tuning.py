@@ -152,7 +152,7 @@ def test_a_worker_that_dies_too_often_fails_its_training(
     assert notes.reasons == {"training 0": "its worker died (killed or out of memory), once"}
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_full_disk_breaks_the_run_off_and_fails_nothing(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes, num_workers: int
 ) -> None:
