@@ -1,7 +1,7 @@
 """Epochs and trials in the logs of other libraries, each training a run of its own; no Ray.
 
 The files lie in the run directory under `trackers/` and are written by the driver alone. They are
-copies for looking at: nothing reads them back, and a search goes on without them.
+copies for looking at: nothing reads them back, and a search goes on without one that fails.
 """
 
 import contextlib
@@ -14,9 +14,12 @@ from typing import Any, Protocol
 
 from busi_tune import run_directory
 from busi_tune.config import Config
+from busi_tune.full_disk import find_full_disk
 from busi_tune.plan import Outcome, Training
 from busi_tune.search_space import compile_space, is_active
 from busi_tune.settings import flatten
+
+logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -75,9 +78,47 @@ def open_trackers(config: Config, run_dir: Path) -> Iterator[list[Observer]]:
     """Open the trackers of a search; a run that goes on appends to what is there."""
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(_TRACKERS[name](run_dir / run_directory.TRACKERS, config))
+            Expendable(
+                name, stack.enter_context(_TRACKERS[name](run_dir / run_directory.TRACKERS, config))
+            )
             for name in config.search.trackers
         ]
+
+
+class Expendable:
+    """A tracker that is left out from its first error on, unless that tells of a full disk."""
+
+    def __init__(self, name: str, tracker: Observer) -> None:
+        self._name = name
+        self._tracker: Observer | None = tracker
+
+    def on_start(self, training: Training) -> None:
+        """Tell of a start."""
+        self._tell(lambda tracker: tracker.on_start(training))
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> None:
+        """Tell of an epoch."""
+        self._tell(lambda tracker: tracker.on_epoch(training, metrics))
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        """Tell of an end."""
+        self._tell(lambda tracker: tracker.on_end(training, outcome))
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            tell(self._tracker)
+        except Exception as error:
+            if find_full_disk(error):
+                raise
+            logger.warning(
+                "search.trackers: %s failed, the search goes on without it (%s: %s)",
+                self._name,
+                type(error).__name__,
+                error,
+            )
+            self._tracker = None
 
 
 class TensorBoard:

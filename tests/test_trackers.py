@@ -1,3 +1,4 @@
+import errno
 import importlib.util
 import logging
 import math
@@ -11,7 +12,13 @@ import pytest
 from busi_tune.config import Config
 from busi_tune.plan import Outcome, Training
 from busi_tune.settings import override
-from busi_tune.trackers import Observers, check_trackers, open_trackers, searched_settings
+from busi_tune.trackers import (
+    Expendable,
+    Observers,
+    check_trackers,
+    open_trackers,
+    searched_settings,
+)
 
 SPACE = {
     "model.architecture": ["unet", "report_cnn"],
@@ -108,6 +115,44 @@ def test_tensorboard_has_a_run_per_trial_with_its_settings_epochs_state_and_valu
     assert started["model.architecture"].string_value == "unet"
     assert started["optimizer.lr"].number_value == 0.001
     assert started["state"].string_value == "finished"
+
+
+class Failing:
+    """A tracker whose database is locked."""
+
+    def __init__(self, error: Exception) -> None:
+        self.calls = 0
+        self._error = error
+
+    def on_start(self, training: Training) -> None:
+        self.calls += 1
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> None:
+        self.calls += 1
+        raise self._error
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        self.calls += 1
+
+
+def test_a_tracker_that_fails_is_left_out_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failing = Failing(RuntimeError("database is locked"))
+    tracker = Expendable("mlflow", failing)
+    tracker.on_start(make_training(0))
+    for number in (1, 2):
+        tracker.on_epoch(make_training(0), epoch(number))
+    tracker.on_end(make_training(0), FINISHED)
+    assert failing.calls == 2
+    (record,) = caplog.records
+    assert "mlflow failed" in record.message and "database is locked" in record.message
+
+
+def test_a_disk_that_a_tracker_finds_full_ends_the_run() -> None:
+    tracker = Expendable("mlflow", Failing(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        tracker.on_epoch(make_training(0), epoch(1))
 
 
 def test_settings_are_those_drawn_and_in_use() -> None:

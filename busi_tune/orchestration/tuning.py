@@ -79,17 +79,17 @@ class PlanSearcher(Unsaved, Searcher):
         self._again: list[Training] = []
         self._lost_before: dict[str, frozenset[str]] = {}
         self.trainings: dict[str, Training] = {}
-        self.lost: StorageError | None = None
-        """Why the run is to be broken off: the storage was lost."""
+        self.broken_by: ClusterError | None = None
+        """Why the run is to be broken off: the storage was lost, or an end could not be noted."""
 
     def suggest(self, trial_id: str) -> Any:
         """Hand out the next training; None asks Tune to come back later.
 
         Raises:
-            StorageError: the storage was lost; Tune lets errors through from here, not from ends.
+            ClusterError: what broke the run; Tune lets errors through from here, not from ends.
         """
-        if self.lost is not None:
-            raise self.lost
+        if self.broken_by is not None:
+            raise self.broken_by
         num_open = self._plan.num_open()
         if num_open == 0:
             return Searcher.FINISHED
@@ -129,7 +129,11 @@ class PlanSearcher(Unsaved, Searcher):
             self._plan.on_end(training, outcome)
             self._observer.on_end(training, outcome)
         except StorageError as error:
-            self.lost = error
+            self.broken_by = error
+        except Exception as error:  # Tune would tell of the end once more, and say that instead
+            what = f"{type(error).__name__}: {error}"
+            self.broken_by = ClusterError(f"the end of {training.name} was not noted: {what}")
+            self.broken_by.__cause__ = error
 
     def ask_to_stop(self, training: Training) -> None:
         """Leave a training the sign that ends it after its epoch."""
@@ -182,8 +186,8 @@ class PlanScheduler(Unsaved, FIFOScheduler):
         if DISK_FULL in result:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result[DISK_FULL])
         if STORAGE_LOST in result:
-            self._searcher.lost = StorageError(result[STORAGE_LOST])
-            raise self._searcher.lost
+            self._searcher.broken_by = StorageError(result[STORAGE_LOST])
+            raise self._searcher.broken_by
         if "epoch" in result:
             if self._plan.on_epoch(training, result):
                 self._searcher.ask_to_stop(training)
@@ -289,5 +293,5 @@ def _tune(
     try:
         tuner.fit()
     finally:
-        if searcher.lost is not None:  # not as one error among those that Tune makes of it
-            raise searcher.lost
+        if searcher.broken_by is not None:  # not as one error among those that Tune makes of it
+            raise searcher.broken_by

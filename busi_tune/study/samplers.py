@@ -89,7 +89,12 @@ class RungTPESampler(optuna.samplers.TPESampler):
 
 
 def _at_rungs(study: optuna.Study, first: float, factor: int) -> optuna.Study:
-    """Return a view of a study whose pruned trials end at the last rung that they came to."""
+    """Return a view of a study whose pruned trials end at the last rung that they came to.
+
+    Of several objectives none is stopped at rungs, and TPE ranks by the front.
+    """
+    if len(study.directions) > 1:
+        return study
 
     def show(trial: FrozenTrial) -> FrozenTrial:
         if trial.state != TrialState.PRUNED:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.faults.runs import epochs_seen, results
+from tests.faults.runs import results
 from tests.processes import TINY, start, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -44,7 +44,7 @@ def test_a_search_whose_disk_fills_goes_on_when_there_is_room_again(tmp_path: Pa
     with disk(tmp_path / "disk", 400) as place:
         run_dir, filler = place / "run", place / "filler"
         driver = start("search", [*SEARCH, f"--run_dir={run_dir}"], log)
-        wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
+        wait_until(lambda: len(results(run_dir)) >= 1, "a result")
         with filler.open("wb") as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(1_000_000))
@@ -53,6 +53,7 @@ def test_a_search_whose_disk_fills_goes_on_when_there_is_room_again(tmp_path: Pa
         assert "the disk is full" in log.read_text()
         assert f"--resume {run_dir}" in log.read_text()
         before = results(run_dir)
+        assert 1 <= len(before) < 4
 
         filler.unlink()
         assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()

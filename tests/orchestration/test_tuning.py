@@ -14,7 +14,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.tuning import run_plan
-from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Training
+from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Outcome, Training
 from busi_tune.settings import override
 from tests.orchestration.conftest import Notes, held, make_fit
 
@@ -46,6 +46,21 @@ def test_every_training_runs_once_and_every_epoch_is_heard_in_order(
         heard = [epoch for name, epoch in notes.epochs if name == training.name]
         assert heard == [1, 2, 3]
         assert notes.ended[training.name] == "finished"
+
+
+class ForgetfulPlan(ListPlan):
+    """Fails at the end of a training."""
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        raise RuntimeError("the study is gone")
+
+
+def test_an_end_that_cannot_be_noted_breaks_the_run_off_with_its_reason(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    plan = ForgetfulPlan(make_trainings(1, config_with()))
+    with pytest.raises(ClusterError, match=r"the end of training 0 .* the study is gone"):
+        run_plan(plan, images, splits, ResourcesConfig(), notes, make_fit())
 
 
 class StoppingPlan(ListPlan):

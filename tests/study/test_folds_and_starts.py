@@ -249,11 +249,14 @@ def test_over_time_running_trials_end_with_their_epoch(
     assert table[["state", "reason"]].to_numpy().tolist() == [["PRUNED", OVER_TIME]]
 
 
+@pytest.mark.parametrize("rung_unit", ["epochs", "seconds"])
 def test_a_pruned_trial_without_one_of_the_objectives_has_not_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung_unit: str
 ) -> None:
     objectives = ["monitor", "milliseconds"]
-    config = make_config(budget="1h", pruner="none", objectives=objectives)
+    config = make_config(
+        budget="1h", pruner="none", objectives=objectives, rung_unit=rung_unit, sampler="tpe"
+    )
     with open_study(tmp_path / "study.db", config) as study:
         plan = make_plan(study, config, tmp_path)
         training = plan.next_training()
@@ -261,3 +264,5 @@ def test_a_pruned_trial_without_one_of_the_objectives_has_not_failed(
         monkeypatch.setattr(plan.limits, "spent", lambda: 3600.0)
         plan.on_end(training, Outcome("pruned", {"best_value": None, "epochs": 0}))
         assert trials_table(study, SPACE)["state"].tolist() == ["PRUNED"]
+        longer = override(config, {"search.budget": "2h"})
+        assert make_plan(study, longer, tmp_path).next_training() is not None
