@@ -38,8 +38,9 @@ class SearchConfig:
     """What is optimised: monitor (training.monitor) and, as further objectives, parameters or
     milliseconds (per image, forward pass). Several give a Pareto front and need pruner none."""
     sampler: Literal["tpe", "gp", "nsga2", "random"] = "tpe"
-    """How settings are proposed: TPE (multivariate, grouped, constant liar), a Gaussian process,
-    NSGA-II or at random."""
+    """How settings are proposed: TPE (multivariate, grouped, constant liar), a Gaussian process (of
+    settings without conditions; those with conditions at random), NSGA-II (20 trials a
+    generation) or at random."""
     pruner: Literal["halving", "hyperband", "median", "none"] = "halving"
     """How trials are stopped early."""
     rung_unit: Literal["epochs", "seconds"] = "epochs"

@@ -66,6 +66,7 @@ def test_a_search_ends_with_a_configuration_that_the_other_commands_take(tmp_pat
     assert folds["chosen_here"].all()
 
 
+@pytest.mark.slow
 def test_the_folds_predict_every_image_once(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     settings = [*TINY, "--training.epochs=1", "--kfold.num_folds=3", f"--run_dir={run_dir}"]
@@ -85,11 +86,12 @@ def test_the_folds_predict_every_image_once(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in (run_dir / "tables").iterdir()} == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "table", "arguments"),
     [
-        pytest.param("search", "trials.csv", SEARCH_ONCE, marks=pytest.mark.slow),
-        pytest.param("kfold", "folds.csv", TWO_FOLDS, marks=pytest.mark.slow),
+        ("search", "trials.csv", SEARCH_ONCE),
+        ("kfold", "folds.csv", TWO_FOLDS),
         ("train", "folds.csv", []),
     ],
 )
@@ -105,6 +107,7 @@ def test_two_workers_train_under_ray_train(
     assert len(pd.read_csv(run_dir / "epochs.csv")) % 2 == 0
 
 
+@pytest.mark.slow
 def test_a_failed_trial_has_its_reason_and_the_search_goes_on(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(
@@ -136,6 +139,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, command: st
     assert not run_dir.exists()
 
 
+@pytest.mark.slow
 def test_images_named_by_numbers_keep_their_names(tmp_path: Path) -> None:
     root = tmp_path / "data"
     for number in range(30):
@@ -155,6 +159,7 @@ def test_images_named_by_numbers_keep_their_names(tmp_path: Path) -> None:
     assert {path.stem for path in (run_dir / "predictions" / "unet").iterdir()} == test
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_is_said_with_its_reason_and_exit_code_1(tmp_path: Path) -> None:
     settings = [*TINY, "--optimizer.name=sgd", "--optimizer.lr=1e30", "--model.base_width=4"]
     done = run("train", [*settings, f"--run_dir={tmp_path / 'run'}"])
@@ -162,6 +167,7 @@ def test_a_training_that_fails_is_said_with_its_reason_and_exit_code_1(tmp_path:
     assert "not finite" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminated_run_says_how_to_go_on(tmp_path: Path) -> None:
     run_dir, log = tmp_path / "run", tmp_path / "log"
     driver = start("search", [*TINY, f"--run_dir={run_dir}"], log, os.environ["RAY_ADDRESS"])

@@ -14,7 +14,7 @@ from tests.faults.runs import content, results
 from tests.orchestration.conftest import run_cluster
 from tests.processes import TINY, run
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SMALL = [*TINY, "--training.epochs=2", "--search.num_trials=2", "--search.refit=0"]
 SMALL += ["--search.sampler=random", "--search.start=[]"]
@@ -89,7 +89,6 @@ def test_other_images_are_refused(run_dir: Path) -> None:
     assert_refused(run_dir, ["--data.phantom_images=41"], "data.phantom_images")
 
 
-@pytest.mark.slow
 def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     arguments = [*SMALL, "--search.inner_folds=2", "--search.trackers=tensorboard"]
@@ -108,7 +107,6 @@ def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Pat
     assert list(run_dir.rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.slow
 def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     arguments = [*SMALL, "--search.num_trials=4", "--search.budget=1s", f"--run_dir={run_dir}"]

@@ -43,7 +43,8 @@ def write_search_tables(run: SearchRun) -> None:
         "was in use. The search tries good choices more often, so counts are no random sample of "
         "the space, and differences between rows are no test."
     )
-    if OPTIMIZER in set(choices["setting"]):
+    optimizers = choices[choices["setting"] == OPTIMIZER]
+    if (optimizers["complete"] > 0).sum() > 1:
         caption += f" {REPORT_ON_ADAM}"
     listed = Table(caption, choices) if len(choices) else "The space has no setting with choices."
     write_page(folder, "choices", "Choices", [listed])
