@@ -1,10 +1,6 @@
-"""Ray's dashboard in a real browser: who watches a run recognises its trainings.
-
-BUSI_TUNE_SCREENSHOT=docs/dashboard.png keeps what the browser saw of the actors.
-"""
+"""Ray's dashboard in a real browser: who watches a run recognises its trainings."""
 
 import json
-import os
 import shutil
 import urllib.error
 import urllib.request
@@ -89,9 +85,6 @@ def test_the_page_of_actors_names_the_training(page: "sync_api.Page", watched: W
     row = page.locator("tr", has_text="trial 0 and later ones")
     row.wait_for()
     assert "Training" in row.inner_text().split()
-    picture = os.environ.get("BUSI_TUNE_SCREENSHOT")
-    if picture:
-        page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1600, "height": 410})
 
 
 def test_the_dashboard_knows_the_workers_of_a_training_by_its_name_and_their_rank(
