@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 DASHBOARD, CLIENT, AGENT = 8265, 10001, 52365
 HERE = f"http://127.0.0.1:{DASHBOARD}"
 LOOPBACK = {"127.0.0.1", "::1"}
-PUSH_TASK, REFUSED = "/ray.rpc.CoreWorkerService/PushTask", {"UNAUTHENTICATED"}
+PUSH_TASK = "/ray.rpc.CoreWorkerService/PushTask"
 JOB = {"entrypoint": "touch /tmp/ray/a-stranger-was-here"}
 
 
@@ -149,18 +149,17 @@ def test_what_must_listen_for_other_nodes_refuses_strangers(
 
 
 def test_no_port_takes_a_task_from_strangers(head: Head) -> None:
-    """Whatever listens for other nodes, the workers among it; not all of it speaks gRPC."""
-    ports = {port for address, port in head.machine.listening() if address not in LOOPBACK}
+    """Whatever listens for other nodes: workers refuse, the rest does not know what a task is."""
     said = {
-        port: {
-            call(head.stranger, f"{head.machine.address}:{port}", PUSH_TASK, token)
-            for token in ("", "0" * 64)
-        }
-        for port in ports
+        (port, token): call(head.stranger, f"{head.machine.address}:{port}", PUSH_TASK, token)
+        for address, port in head.machine.listening()
+        if address not in LOOPBACK
+        for token in ("", "0" * 64)
     }
-    no_grpc = {"UNAVAILABLE", "UNKNOWN"}
-    assert not {port: each for port, each in said.items() if not each <= {*no_grpc, *REFUSED}}
-    assert sum(each == REFUSED for each in said.values()) >= 4
+    allowed = {"UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE", "UNKNOWN"}
+    assert not {asked: status for asked, status in said.items() if status not in allowed}
+    if any("busi_tune.search" in title for title in head.machine.titles()):
+        assert list(said.values()).count("UNAUTHENTICATED") >= 2 * 2, "two workers, asked twice"
 
 
 def test_the_token_opens_the_control_store_to_other_nodes(head: Head) -> None:
