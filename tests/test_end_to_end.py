@@ -16,8 +16,6 @@ from tests.processes import TINY, run, start, wait_until
 
 pytestmark = pytest.mark.ray
 
-SEARCH_ONCE = ["--search.num_trials=1", "--search.refit=0"]
-TWO_FOLDS = ["--kfold.num_folds=2", "--kfold.models={}"]
 FOLDER = ["config.yaml", "environment.json", "splits.json", "epochs.csv", "images.csv"]
 FOLDER += ["tables", "figures", "trainings"]
 
@@ -90,8 +88,8 @@ def test_the_folds_predict_every_image_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "table", "arguments"),
     [
-        ("search", "trials.csv", SEARCH_ONCE),
-        ("kfold", "folds.csv", TWO_FOLDS),
+        ("search", "trials.csv", ["--search.num_trials=1", "--search.refit=0"]),
+        ("kfold", "folds.csv", ["--kfold.num_folds=2", "--kfold.models={}"]),
         ("train", "folds.csv", []),
     ],
 )
