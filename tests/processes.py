@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -108,18 +107,15 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def kill_a_worker(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL one process that trains."""
 
-    def training() -> list[psutil.Process]:
-        found = []
+    def killed() -> bool:
         for child in descendants(process):
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 if child.cmdline() and child.cmdline()[0].endswith(".train"):
-                    found.append(child)
-            except (psutil.NoSuchProcess, psutil.ZombieProcess):
-                pass
-        return found
+                    child.kill()
+                    return True
+        return False
 
-    wait_until(lambda: bool(training()), "a training")
-    training()[0].send_signal(signal.SIGKILL)
+    wait_until(killed, "a training")
 
 
 def kill(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

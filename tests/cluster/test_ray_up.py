@@ -1,5 +1,6 @@
 """A cluster that `ray up` brings up over ssh, used and taken down as the README says."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -158,7 +160,8 @@ def test_only_ports_that_the_file_names_are_open(cluster: Cluster) -> None:
 def test_ray_down_and_ray_stop_leave_nothing_running(cluster: Cluster) -> None:
     """Comes last: `ray down` ends the head; the workers need the line that the file names."""
     for tunnel in cluster.laptop.processes():
-        tunnel.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the end of one may end another
+            tunnel.terminate()
     cluster.ray("down", "--yes", str(cluster.file))
     wait_until(lambda: not of_ray(cluster.head), "the end of the head", 60)
     (line,) = re.findall(r"ssh WORKER (.*)", ON_PREMISE.read_text())
