@@ -13,6 +13,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["RAY_AUTH_MODE"] = "token"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start what takes long first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: not (item.get_closest_marker("ray") or "mypy" in item.name))
+
+
 @pytest.fixture(scope="session")
 def busi_folder() -> Path:
     """The real images beside the checkout; tests that need them are skipped without."""

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image, ImageFilter
 
 from busi_tune import run_directory
@@ -254,5 +255,10 @@ def search_run(tmp_path: Path, images: ImageSet) -> Path:
 
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build figures but spare the second that it takes to render each."""
-    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(b"blank"))
+    blank(monkeypatch)
+
+
+def blank(patch: pytest.MonkeyPatch) -> None:
+    """Build figures but spare the seconds that it takes to lay out and render them."""
+    patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
+    patch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(b"blank"))

@@ -13,10 +13,9 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.flags import load_settings
 from busi_tune.results.html.headline import describe_kfold, describe_search
 from busi_tune.results.html.sections import FIGURES, KFOLD, SEARCH
-from busi_tune.results.read import read_run
 from busi_tune.results.write import write_results
 from busi_tune.settings import override, to_yaml
-from tests.results.conftest import read_search, write_refits
+from tests.results.conftest import blank, read_search, write_kfold_run, write_refits
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -44,6 +43,17 @@ def write(run_dir: Path, images: ImageSet | None) -> str:
     return (run_dir / run_directory.REPORT).read_text()
 
 
+@pytest.fixture(scope="module")
+def kfold_page(tmp_path_factory: pytest.TempPathFactory, images: ImageSet) -> str:
+    """The page of a cross-validation, made once for all who only read it."""
+    folder = write_kfold_run(
+        tmp_path_factory.mktemp("page") / "kfold", images, ("unet", "report_cnn"), num_folds=2
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        blank(patch)
+        return write(folder, images)
+
+
 def parse(page: str) -> Elements:
     elements = Elements()
     elements.feed(page)
@@ -56,18 +66,19 @@ def read_pictures(page: str) -> list[dict[str, object]]:
     return pictures
 
 
-def test_a_page_asks_for_nothing_outside_itself(kfold_run: Path, images: ImageSet) -> None:
-    elements = parse(write(kfold_run, images))
+def test_a_page_asks_for_nothing_outside_itself(kfold_page: str) -> None:
+    elements = parse(kfold_page)
     assert elements.targets
     assert all(target.startswith(("data:", "#")) for target in elements.targets)
     assert {target[1:] for target in elements.targets if target[0] == "#"} <= set(elements.ids)
 
 
-def test_every_test_image_has_a_row_and_a_picture(kfold_run: Path, images: ImageSet) -> None:
-    page = write(kfold_run, images)
-    rows = re.findall(r'<tr data-row="(\d+)"><td><button type="button">([^<]+)</button>', page)
+def test_every_test_image_has_a_row_and_a_picture(kfold_page: str, images: ImageSet) -> None:
+    rows = re.findall(
+        r'<tr data-row="(\d+)"><td><button type="button">([^<]+)</button>', kfold_page
+    )
     assert sorted(name for _, name in rows) == sorted(images.names)
-    pictures = read_pictures(page)
+    pictures = read_pictures(kfold_page)
     assert len(pictures) == len(images.names)
     by_name = {name: pictures[int(row)] for row, name in rows}
     normal, tumour = by_name["normal (2)"], by_name["benign (0)"]
@@ -100,8 +111,10 @@ def test_a_page_without_images_keeps_their_rows(kfold_run: Path) -> None:
     assert page.count("<tr data-row=") == 24
 
 
-def test_a_page_is_the_same_when_it_is_made_again(kfold_run: Path, images: ImageSet) -> None:
-    assert write(kfold_run, images) == write(kfold_run, images)
+def test_a_page_is_the_same_when_it_is_made_again(
+    kfold_page: str, kfold_run: Path, images: ImageSet
+) -> None:
+    assert write(kfold_run, images) == kfold_page
 
 
 def test_every_table_and_figure_of_a_run_is_on_its_page(
@@ -190,9 +203,7 @@ def test_the_headline_of_a_search_without_refits_promises_nothing(search_run: Pa
     assert describe_search(read_search(search_run)) == "No trial is complete."
 
 
-def test_the_run_is_described(kfold_run: Path) -> None:
-    page = write(kfold_run, None)
-    assert "<th>commit</th><td>abc123</td>" in page
-    assert "<th>torch, version</th><td>2.14.1</td>" in page
-    assert "num_folds: 2" in page
-    assert read_run(kfold_run)
+def test_the_run_is_described(kfold_page: str) -> None:
+    assert "<th>commit</th><td>abc123</td>" in kfold_page
+    assert "<th>torch, version</th><td>2.14.1</td>" in kfold_page
+    assert "num_folds: 2" in kfold_page
