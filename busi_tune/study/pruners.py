@@ -13,6 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from busi_tune.config import Config
+from busi_tune.search_dimension import read_dimension
+from busi_tune.settings import flatten
 
 MILLISECONDS = 1000
 
@@ -30,9 +32,10 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
     """Build the pruner of a search."""
     search = config.search
     first: float = search.min_epochs
-    last: float = config.training.epochs
+    last = _longest(config, "training.epochs")
     if search.rung_unit == "seconds":
-        first, last = search.min_seconds * MILLISECONDS, config.training.max_seconds * MILLISECONDS
+        first = search.min_seconds * MILLISECONDS
+        last = _longest(config, "training.max_seconds") * MILLISECONDS
     if search.pruner == "halving":
         return HalvingPruner(first, search.reduction_factor, last)
     if search.pruner == "hyperband":
@@ -40,6 +43,15 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
     if search.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=search.min_epochs)
     return optuna.pruners.NopPruner()
+
+
+def _longest(config: Config, setting: str) -> float:
+    """Return where the longest training ends, also where the search chooses that itself."""
+    values: list[float] = [flatten(config)[setting]]
+    if setting in config.search.space:
+        dimension = read_dimension(setting, config.search.space[setting])
+        values += dimension.choices or (dimension.high,)
+    return max(values)
 
 
 class HalvingPruner(optuna.pruners.BasePruner):

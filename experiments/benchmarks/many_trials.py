@@ -3,7 +3,8 @@
 python experiments/benchmarks/many_trials.py                    # about three minutes
 python experiments/benchmarks/many_trials.py --trials 60 --out results.jsonl
 
-Trainings that do nothing, two slots, each kind in a process of its own:
+Trainings that do nothing, over the demonstration's space of five settings, two of them conditional;
+two slots, each kind in a process of its own:
 
 random  a search of this project with all that it writes after each trial, random sampler
 tpe     the same with TPE, whose model of the space grows with the trials
@@ -15,6 +16,7 @@ the driver's resident memory grew by after these first fifty. One JSON line for 
 """
 
 import argparse
+import functools
 import json
 import subprocess
 import sys
@@ -30,17 +32,20 @@ from lines import add_line
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
-from trial_cost import EPOCHS, SPACE, fit, nothing_to_train
+from trial_cost import EPOCHS, fit, nothing_to_train
 
+from busi_tune.command_line import DEMO
 from busi_tune.config import Config
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
+from busi_tune.flags import load_settings
 from busi_tune.jobs.disk import remove_lost_checkpoints
 from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.progress import Progress
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import Training
-from busi_tune.search_space import compile_space
+from busi_tune.search_dimension import Dimension
+from busi_tune.search_space import compile_space, sample
 from busi_tune.settings import override
 from busi_tune.study.storage import copy_study, open_study
 from busi_tune.study.tables import TrialsExport
@@ -75,6 +80,11 @@ class Marks:
         }
 
 
+@functools.cache
+def demo_space() -> list[Dimension]:
+    return compile_space(load_settings(DEMO)["search.space"])
+
+
 def run_search(folder: Path, num_trials: int, sampler: str, marks: Marks) -> None:
     config = override(
         Config(),
@@ -85,7 +95,7 @@ def run_search(folder: Path, num_trials: int, sampler: str, marks: Marks) -> Non
             "training.epochs": EPOCHS,
         },
     )
-    path, space = folder / "study.db", compile_space(SPACE)
+    path, space = folder / "study.db", demo_space()
 
     def place(number: int, settings: Mapping[str, Any]) -> list[Training]:
         identity = {"trial": number, "key": str(number)}
@@ -109,21 +119,21 @@ def run_search(folder: Path, num_trials: int, sampler: str, marks: Marks) -> Non
             run_plan(plan, images, splits, ResourcesConfig(max_concurrent=2), bar, fit)
 
 
+def suggest(trial: optuna.Trial) -> None:
+    sample(demo_space(), trial)
+
+
 def run_plain(folder: Path, num_trials: int, marks: Marks) -> None:
     def train(settings: dict[str, Any]) -> None:
         for epoch in range(1, EPOCHS + 1):
-            tune.report({"epoch": epoch, "val_dice": settings["lr"]})
+            tune.report({"epoch": epoch, "val_dice": settings["optimizer.lr"]})
 
     class Marked(tune.Callback):
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             marks.set()
 
-    low, high = SPACE["optimizer.lr"]["low"], SPACE["optimizer.lr"]["high"]
     searcher = OptunaSearch(
-        {"lr": optuna.distributions.FloatDistribution(low, high, log=True)},
-        metric="val_dice",
-        mode="max",
-        sampler=optuna.samplers.RandomSampler(0),
+        suggest, metric="val_dice", mode="max", sampler=optuna.samplers.RandomSampler(0)
     )
     with connected():
         tune.Tuner(

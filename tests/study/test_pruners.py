@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import optuna
 import pytest
@@ -103,6 +104,15 @@ def test_every_pruner_is_built_for_both_units_and_stops_the_worse(name: str, uni
     good = [(step, 0.9) for step in steps]
     study = make_study([good] * 6 + [[(step, 0.1) for step in steps[:2]]])
     assert is_pruned(pruner, study, 6) is (name != "none")
+
+
+@pytest.mark.parametrize("entry", [[4, 27], {"low": 4, "high": 27}])
+def test_rungs_go_on_to_the_end_of_the_longest_training_that_the_space_can_draw(entry: Any) -> None:
+    settings = {"training.epochs": 4, "search.min_epochs": 3, "search.pruner": "halving"}
+    study = make_study([[(3, 0.9), (9, 0.9)], [(3, 0.1), (9, 0.1)]])
+    assert not is_pruned(build_pruner(override(Config(), settings)), study, 1)
+    settings |= {"search.space": {"training.epochs": entry}}
+    assert is_pruned(build_pruner(override(Config(), settings)), study, 1)
 
 
 def test_the_median_pruner_waits_for_the_first_epochs() -> None:
