@@ -18,6 +18,7 @@ pytestmark = pytest.mark.ray
 
 FOLDER = ["config.yaml", "environment.json", "splits.json", "epochs.csv", "images.csv"]
 FOLDER += ["tables", "figures", "trainings"]
+OTHERS = ("kfold", "train")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,22 +34,32 @@ def assert_complete(run_dir: Path, *more: str) -> None:
     assert not missing
 
 
-def test_a_search_ends_with_a_configuration_that_the_other_commands_take(tmp_path: Path) -> None:
-    search_dir = tmp_path / "search"
-    settings = [*TINY, "--training.epochs=2", f"--run_dir={search_dir}"]
+@pytest.fixture(scope="module")
+def search_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a finished search."""
+    folder = tmp_path_factory.mktemp("search") / "search"
+    settings = [*TINY, "--training.epochs=2", f"--run_dir={folder}"]
     settings += ["--search.refit=1", "--search.refit_seeds=1"]
     done = run("search", [*settings, "--search.num_trials=3"])
     assert done.returncode == 0, done.stderr
     assert "python -m busi_tune.search --data.root" in done.stderr
-    assert_complete(search_dir, "trials.csv", "refits.csv", "best.yaml", "study.db")
     assert "on the closed test part, looked at once" in done.stdout
+    return folder
 
-    best = search_dir / run_directory.BEST
-    chosen_on = yaml.safe_load(best.read_text())["data"]["chosen_on"]
+
+def test_a_search_ends_with_a_configuration(search_dir: Path) -> None:
+    assert_complete(search_dir, "trials.csv", "refits.csv", "best.yaml", "study.db")
+    chosen_on = yaml.safe_load((search_dir / run_directory.BEST).read_text())["data"]["chosen_on"]
     splits = run_directory.read_json(search_dir / run_directory.SPLITS)["splits"]["search"]
     assert set(chosen_on) == {*splits["train"], *splits["validation"]}
     assert set(chosen_on).isdisjoint(splits["test"])
 
+
+@pytest.mark.slow
+def test_the_other_commands_take_the_configuration_of_a_search(
+    search_dir: Path, tmp_path: Path
+) -> None:
+    best = search_dir / run_directory.BEST
     done = run("train", [f"--config={best}", f"--run_dir={tmp_path / 'train'}"])
     assert done.returncode == 0, done.stderr
     assert_complete(tmp_path / "train", "folds.csv")
@@ -128,7 +139,9 @@ def test_a_failed_trial_has_its_reason_and_the_search_goes_on(tmp_path: Path) ->
     assert set(failed["optimizer.lr"]) == {1e30}
 
 
-@pytest.mark.parametrize("command", ["search", "kfold", "train"])
+@pytest.mark.parametrize(
+    "command", ["search", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_a_dry_run_shows_the_plan_and_writes_nothing(tmp_path: Path, command: str) -> None:
     run_dir = tmp_path / "run"
     done = run(command, [*TINY, "--dry_run", f"--run_dir={run_dir}"])

@@ -230,6 +230,7 @@ def test_trainings_at_a_time_share_one_copy_of_the_images(
     assert places[0][3] != places[1][3]
 
 
+@pytest.mark.slow
 def test_two_workers_are_ranks_of_one_training(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
@@ -249,6 +250,7 @@ def test_two_workers_are_ranks_of_one_training(
     assert not (folder / "ray_train").exists()
 
 
+@pytest.mark.slow
 def test_workers_without_a_place_are_said_after_the_wait(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
@@ -260,6 +262,7 @@ def test_workers_without_a_place_are_said_after_the_wait(
     assert "workers did not start within 2 s" in notes.reasons["training 0"]
 
 
+@pytest.mark.slow
 def test_a_failure_in_two_workers_is_said_and_not_repeated(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:

@@ -19,6 +19,7 @@ from tests.orchestration.conftest import Notes, held, make_fit
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_training_that_finds_no_place_ends_the_run_after_the_wait(
     images: ImageSet,
