@@ -14,6 +14,7 @@ from busi_tune.plan import Outcome, Training
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
 from busi_tune.study.objectives import best_trial, leading_trials
+from busi_tune.study.samplers import NUM_RANDOM
 from busi_tune.study.storage import open_study
 from busi_tune.study.tables import trials_table
 from busi_tune.study.trials import OVER_TIME, StudyPlan
@@ -218,6 +219,20 @@ def test_several_objectives_leave_a_front_and_rank_by_the_first(
             finish(plan, training, dice, **cost)
         assert [trial.number for trial in study.best_trials] == [0, 1, 3]
         assert [trial.number for trial in leading_trials(study, 2)] == [0, 1]
+
+
+def test_a_gaussian_process_proposes_for_several_objectives(tmp_path: Path) -> None:
+    num_trials = NUM_RANDOM + 2
+    objectives = ["monitor", "parameters"]
+    config = make_config(objectives=objectives, pruner="none", num_trials=num_trials, sampler="gp")
+    with open_study(tmp_path / "study.db", config) as study:
+        plan = make_plan(study, config, tmp_path)
+        for number in range(num_trials):
+            training = plan.next_training()
+            assert training is not None
+            finish(plan, training, training.config.optimizer.lr, num_parameters=10 + number)
+        assert plan.next_training() is None
+        assert len({trial.params["optimizer.lr"] for trial in study.get_trials()}) == num_trials
 
 
 def test_a_trial_without_one_of_the_objectives_fails(tmp_path: Path) -> None:
