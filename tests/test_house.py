@@ -139,7 +139,7 @@ def test_every_configuration_in_the_project_is_valid(
         monkeypatch.setattr(encoder_decoder, "_build_downloaded", build_from_scratch)
         # Every network of the largest space takes a minute.
         monkeypatch.setattr("busi_tune.jobs.space.MOST_NETWORKS", 20)
-        monkeypatch.setattr("busi_tune.jobs.space.LEAST_SAMPLES", 60)
+        monkeypatch.setattr("busi_tune.jobs.space.LEAST_SAMPLES", 20)
         check_space(compile_space(config.search.space), config)
     if config.kfold.models:
         from busi_tune.kfold_models import resolve_models
