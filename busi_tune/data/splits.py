@@ -54,9 +54,9 @@ def make_holdout(labels: Sequence[str], groups: Sequence[str], seed: int) -> Spl
         ValueError: There are fewer than three groups.
     """
     everything = np.arange(len(labels))
-    test = _draw_tenth(everything, labels, groups, seed)
+    test = _draw_share(10, everything, labels, groups, seed)
     rest = np.setdiff1d(everything, test)
-    validation = _draw_tenth(rest, labels, groups, seed)
+    validation = _draw_share(9, rest, labels, groups, seed)
     return Split(np.setdiff1d(rest, validation), validation, test)
 
 
@@ -88,7 +88,7 @@ def make_folds(
     splits = []
     for test in parts:
         rest = np.setdiff1d(everything, test)
-        validation = _draw_tenth(rest, labels, groups, seed)
+        validation = _draw_share(10, rest, labels, groups, seed)
         splits.append(Split(np.setdiff1d(rest, validation), validation, test))
     return splits
 
@@ -96,7 +96,7 @@ def make_folds(
 def redraw_validation(
     split: Split, labels: Sequence[str], groups: Sequence[str], seed: int
 ) -> Split:
-    """Draw another validation part from the images that train or validate; the test part stays.
+    """Draw another validation part of a hold-out, again an eighth of train; the test part stays.
 
     Args:
         split: The split to redraw.
@@ -105,7 +105,7 @@ def redraw_validation(
         seed: Seed of the draw.
     """
     development = np.union1d(split.train, split.validation)
-    validation = _draw_tenth(development, labels, groups, seed)
+    validation = _draw_share(9, development, labels, groups, seed)
     return Split(np.setdiff1d(development, validation), validation, split.test)
 
 
@@ -169,16 +169,16 @@ def _say_empty_folds(
     )
 
 
-def _draw_tenth(
-    indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], seed: int
+def _draw_share(
+    share: int, indices: np.ndarray, labels: Sequence[str], groups: Sequence[str], seed: int
 ) -> np.ndarray:
-    """Draw whole groups, as near to a tenth of every class as they allow.
+    """Draw whole groups, as near to one `share`-th of every class as they allow.
 
     Of the parts that whole groups allow, that one is taken which leaves every class in the rest,
-    then that which has every class, then the one nearest to a tenth.
+    then that which has every class, then the one nearest to the share.
     """
     names, counts = np.unique(np.asarray(labels)[indices], return_counts=True)
-    num_parts = min(10, len({groups[index] for index in indices}), int(counts.max()))
+    num_parts = min(share, len({groups[index] for index in indices}), int(counts.max()))
     parts = _draw_parts(indices, labels, groups, num_parts, seed) if num_parts > 1 else []
     if len(parts) < 2:
         raise ValueError(
@@ -188,7 +188,7 @@ def _draw_tenth(
 
     def fitness(part: np.ndarray) -> tuple[int, int, float]:
         found = np.array([(np.asarray(labels)[part] == name).sum() for name in names])
-        distance = float(np.abs(found / counts - 0.1).sum())
+        distance = float(np.abs(found / counts - 1 / share).sum())
         return int((found == counts).sum()), int((found == 0).sum()), distance
 
     return min(parts, key=fitness)

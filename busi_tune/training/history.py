@@ -60,14 +60,14 @@ def planned_epochs(rows: Sequence[Row], training: TrainingConfig) -> int:
 def is_converged(rows: Sequence[Row], monitor: str, patience: int) -> bool | None:
     """Tell whether the curve has stopped to rise; None where there is none, without validation.
 
-    It has where patience ended the training, or where the best epoch lies before the last tenth
-    (at least the last one) of the epochs run.
+    It has where patience ended the training, or where the best epoch lies before the last fifth
+    (at least the last two) of the epochs run.
     """
     if rows and monitor not in rows[0]:
         return None
     if is_exhausted(rows, monitor, patience):
         return True
-    return 0 < best_epoch(rows, monitor) <= len(rows) - max(1, len(rows) // 10)
+    return 0 < best_epoch(rows, monitor) <= len(rows) - max(2, len(rows) // 5)
 
 
 def mean_rate(rows: Sequence[Row]) -> float:

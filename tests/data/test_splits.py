@@ -17,6 +17,7 @@ from busi_tune.data.splits import (
     make_folds,
     make_holdout,
     read_split_key,
+    redraw_validation,
     save_splits,
     split_key,
 )
@@ -53,6 +54,14 @@ def test_a_holdout_is_eight_to_one_to_one_in_every_class(groups: list[str], seed
         found = count(part, LABELS)
         assert 8 <= len(part) <= 12
         assert all(abs(found[label] - LABELS.count(label) / 10) <= 2 for label in set(LABELS))
+
+
+def test_a_holdout_of_busi_has_as_many_images_as_the_report_says() -> None:
+    labels = ["benign"] * 437 + ["malignant"] * 210 + ["normal"] * 133
+    split = make_holdout(labels, [str(index) for index in range(780)], seed=0)
+    assert [len(part) for part in parts_of(split)] == [624, 78, 78]
+    again = redraw_validation(split, labels, [str(index) for index in range(780)], seed=1)
+    assert [len(part) for part in parts_of(again)] == [624, 78, 78]
 
 
 @pytest.mark.parametrize("groups", [SINGLE, PAIRS, MIXED], ids=["single", "pairs", "mixed"])

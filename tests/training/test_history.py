@@ -69,9 +69,10 @@ def test_a_plateau_is_a_number_of_epochs_without_a_better_one(
 
 @pytest.mark.parametrize(
     ("num_epochs", "best", "converged"),
-    [(20, 20, False), (20, 19, False), (20, 18, True), (5, 5, False), (5, 4, True), (1, 1, False)],
-)
-def test_best_epoch_in_the_last_tenth_means_not_converged(
+    [(20, 17, False), (20, 16, True), (12, 11, False), (12, 10, True), (5, 4, False), (5, 3, True),
+     (2, 1, False), (1, 1, False)],
+)  # fmt: skip
+def test_best_epoch_in_the_last_fifth_means_not_converged(
     num_epochs: int, best: int, converged: bool
 ) -> None:
     values = [0.9 if epoch == best else 0.1 for epoch in range(1, num_epochs + 1)]
@@ -80,6 +81,7 @@ def test_best_epoch_in_the_last_tenth_means_not_converged(
 
 def test_a_training_that_patience_ended_has_converged() -> None:
     assert is_converged(rows(*[0.1] * 18, 0.9, 0.5), "val_dice", 1)
+    assert not is_converged(rows(*[0.1] * 18, 0.9, 0.5), "val_dice", 2)
     assert not is_converged([], "val_dice", 1)
 
 

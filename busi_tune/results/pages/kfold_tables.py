@@ -194,8 +194,9 @@ def _write_models(run: KfoldRun, models: pd.DataFrame) -> None:
         Table(
             "Cost per training of a fold, whatever images are scored; the mean where trainings "
             "differ. Trials: trainings of the searches inside the folds. Hours: of all trainings "
-            "and trials whose time is known. Not converged: the validation curve was still rising "
-            f"when training ended.{explain_mark(run)}",
+            "and trials whose time is known. Not converged: the best epoch was among the last "
+            "fifth, at least the last two, so that the validation curve may still have been "
+            f"rising.{explain_mark(run)}",
             _cost_table(by_images.get("all", []), chosen),
         ),
     ]

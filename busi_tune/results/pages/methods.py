@@ -148,8 +148,8 @@ def describe_models(run: KfoldRun) -> str:
     converged = run.folds["converged"].dropna().astype(bool)
     if not converged.all():
         sentences.append(
-            f"In {(~converged).sum()} of {len(converged)} trainings the validation curve was "
-            "still rising at the end."
+            f"In {(~converged).sum()} of {len(converged)} trainings the best epoch was among the "
+            "last fifth, so that the validation curve may still have been rising."
         )
     return " ".join(sentences)
 

@@ -43,7 +43,7 @@ def test_methods_say_what_a_reader_needs_to_repeat_the_run(kfold_run: Path) -> N
         "the learning rate stayed constant",
         "the sum of binary cross-entropy and the soft Dice loss of each image",
         "highest mean Dice over all validation images",
-        "In 2 of 4 trainings the validation curve was still rising",
+        "In 2 of 4 trainings the best epoch was among the last fifth",
         "thresholded at 0.5", "one-sided empty mask 0",
         "for the 16 images with a lesion and for all 24", "For the 8 images without one",
         "10,000 resamples of whole groups", "Nadeau and Bengio", "Holm",
