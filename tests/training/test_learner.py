@@ -35,6 +35,25 @@ def test_early_steps_of_the_average_forget_the_initial_weights(networks: None) -
     torch.testing.assert_close(built.average[0].bias, torch.full((4,), 7 * 9 / 11))
 
 
+def test_gradients_are_clipped_to_a_norm(networks: None) -> None:
+    distances = []
+    for clip_norm in (0.0, 20.0, 0.5):
+        config = make_config(optimizer__name="sgd", training__clip_norm=clip_norm)
+        built = build_learner(config, CPU, steps_per_epoch=4)
+        before = [weights.detach().clone() for weights in built.model.parameters()]
+        for weights in built.model.parameters():
+            weights.grad = torch.zeros_like(weights)
+        built.model[0].weight.grad[0, 0, 0, :2] = torch.tensor([6.0, 8.0])
+        built.step()
+        moved = [
+            (now - old).detach() for now, old in zip(built.model.parameters(), before, strict=True)
+        ]
+        distances.append(float(torch.cat([each.flatten() for each in moved]).norm()))
+    whole, loose, clipped = distances
+    assert whole > 0 and loose == whole
+    assert clipped == pytest.approx(whole * 0.5 / 10, rel=1e-3)
+
+
 def test_batch_norm_is_synchronised_on_gpus_only(
     networks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,30 +231,6 @@ def test_a_validation_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
         fit(config, make_images(), SPLIT, tmp_path)
 
 
-def test_accumulated_batches_move_the_weights_as_one_of_their_size(tmp_path: Path) -> None:
-    plain = {"model__architecture": "plain", "training__epochs": 1, "optimizer__name": "sgd"}
-    fit(make_config(**plain, training__batch_size=10, training__accumulate=1),
-        make_images(), SPLIT, tmp_path / "whole")  # fmt: skip
-    fit(make_config(**plain, training__batch_size=4, training__accumulate=3),
-        make_images(), SPLIT, tmp_path / "parts")  # fmt: skip
-    whole, parts = best_weights(tmp_path / "whole"), best_weights(tmp_path / "parts")
-    for name, weight in whole.items():
-        torch.testing.assert_close(parts[name], weight)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"training__precision": "bf16"},
-        {"training__channels_last": True},
-        {"augment__enabled": False},
-    ],
-)
-def test_variants_of_numerics_train(tmp_path: Path, settings: dict[str, Any]) -> None:
-    result = fit(make_config(training__epochs=1, **settings), make_images(), SPLIT, tmp_path)
-    assert result.status == "finished"
-
-
 def test_weights_are_the_moving_average_where_one_is_kept(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     fit(make_config(training__epochs=1), make_images(), SPLIT, tmp_path, recorder)
