@@ -99,6 +99,17 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180) -
         time.sleep(0.05)
 
 
+def wait_for_end(
+    process: subprocess.Popen[bytes], log: Path, seconds: float, code: int = 0
+) -> None:
+    """Wait for the end of what `start` started, and fail with its output at another exit code."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    ended = process.returncode
+    how = f"did not end within {seconds:g} s" if ended is None else f"ended with {ended}"
+    assert ended == code, f"it {how}:\n{log.read_text()}"
+
+
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """All processes that a process has started, and theirs."""
     return psutil.Process(process.pid).children(recursive=True)

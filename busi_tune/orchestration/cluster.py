@@ -64,6 +64,7 @@ def connected(name: str = "") -> Iterator[bool]:
     Gives whether a cluster was joined.
 
     A local cluster asks for a token, shows its dashboard on 127.0.0.1 and ends with this block.
+    Within another such block it is that block's cluster, and stays joined.
 
     Args:
         name: of the job in Ray's dashboard.
@@ -71,6 +72,9 @@ def connected(name: str = "") -> Iterator[bool]:
     Raises:
         ClusterError: the cluster cannot be reached or started.
     """
+    if ray.is_initialized():
+        yield True
+        return
     current = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     address = os.environ.get("RAY_ADDRESS") or (current.exists() and current.read_text().strip())
     # Ray puts a handler of its own, which would end the process without a word.

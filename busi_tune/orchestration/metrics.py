@@ -3,6 +3,7 @@
 Ray puts `ray_` before every name. `experiments/cluster/grafana.json` is a dashboard of them.
 """
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from busi_tune.config import Config
 from busi_tune.orchestration.progress import has_ended
 from busi_tune.orchestration.standings import Standings
 from busi_tune.plan import Outcome, Training, read_outcome
+
+logger = logging.getLogger(__name__)
 
 RUN = "run"
 """The tag of every metric: the name of the run directory."""
@@ -138,9 +141,15 @@ class Metrics:
         self._set_gauges()
 
     def _repeat(self) -> None:
+        failed = False
         while not self._left.wait(self._repeat_seconds):
-            if ray.is_initialized():
-                self._set_gauges()
+            try:
+                if ray.is_initialized():
+                    self._set_gauges()
+            except Exception as error:
+                if not failed:
+                    logger.warning("Ray could not be told the run's metrics: %s", error)
+                failed = True
 
     def _set_gauges(self) -> None:
         with self._lock:

@@ -103,14 +103,14 @@ def _show_names(function: Any, reused: bool) -> Any:
     Ray asks for the name once, so an actor that takes one training after the other has the first's.
     """
 
-    class Training(wrap_function(function)):  # type: ignore[misc]
-        __qualname__ = "Training"
+    class NamedTraining(wrap_function(function)):  # type: ignore[misc]
+        __qualname__ = "Training"  # as the dashboard calls its actors
 
         def __repr__(self) -> str:
             name = str(self.config["name"])
             return f"{name} and later ones" if reused else name
 
-    return Training
+    return NamedTraining
 
 
 def _train_in_actor(

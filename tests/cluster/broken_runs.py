@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.nodes import Cluster, Node
 from tests.faults.runs import results
-from tests.processes import TINY, end_what_is_left, kill, start, wait_until
+from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
 
 NUM_TRAININGS = 6
 EPOCHS = 8
@@ -94,7 +94,7 @@ def lose_node(
             )
             before = _look(folder / "storage")
             fault(third)
-        _wait_for_end(driver, log)
+        wait_for_end(driver, log, WAIT_SECONDS)
     return _compare(command, folder, before), log.read_text()
 
 
@@ -102,7 +102,7 @@ def run_whole(command: str, cluster: Cluster, folder: Path) -> tuple[Outcome, st
     """Run a command to its end without a fault."""
     log = folder / "log"
     with _inside(cluster):
-        _wait_for_end(_begin(command, cluster, folder), log)
+        wait_for_end(_begin(command, cluster, folder), log, WAIT_SECONDS)
     return _compare(command, folder, Before({}, {})), log.read_text()
 
 
@@ -118,7 +118,7 @@ def lose_head(cluster: Cluster, other: Cluster, folder: Path) -> tuple[Outcome, 
     assert len(before.results) < NUM_TRAININGS, "the search was over already"
     with _inside(other):
         again = start("search", [f"--resume={folder / 'run'}"], log, other.address)
-        _wait_for_end(again, log)
+        wait_for_end(again, log, WAIT_SECONDS)
     return _compare("search", folder, before), log.read_text()
 
 
@@ -150,11 +150,6 @@ def _standing_still(cluster: Cluster) -> Iterator[None]:
 def _begin(command: str, cluster: Cluster, folder: Path) -> "subprocess.Popen[bytes]":
     places = [f"--run_dir={folder / 'run'}", f"--storage={folder / 'storage'}"]
     return start(command, [*COMMANDS[command], *places], folder / "log", cluster.address)
-
-
-def _wait_for_end(driver: "subprocess.Popen[bytes]", log: Path) -> None:
-    wait_until(lambda: driver.poll() is not None, f"the end of\n{log.read_text()}", WAIT_SECONDS)
-    assert driver.returncode == 0, log.read_text()
 
 
 def _look(storage: Path) -> Before:

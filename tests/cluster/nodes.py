@@ -6,8 +6,10 @@ the nodes have addresses of the loopback network.
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -61,10 +63,13 @@ class Network:
         if not _ip(f"link add {self._tag} type bridge", check=False):
             return None
         _ip(f"link set {self._tag} up")
-        in_use = subprocess.run(["ip", "-4", "addr"], capture_output=True, text=True).stdout
-        subnets = (f"10.213.{number}" for number in range(250))
-        subnet = next(each for each in subnets if f"{each}." not in in_use)
-        _ip(f"addr add {subnet}.1/24 dev {self._tag}")
+        with (Path(tempfile.gettempdir()) / "busi_tune-networks.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _remove_what_is_left()
+            in_use = _show("-4", "addr")
+            subnets = (f"10.213.{number}" for number in range(250))
+            subnet = next(each for each in subnets if f"{each}." not in in_use)
+            _ip(f"addr add {subnet}.1/24 dev {self._tag}")
         return subnet
 
     @property
@@ -268,6 +273,18 @@ def _free_ports(address: str, number: int) -> list[int]:
         for each in free:
             held.enter_context(each)
         return [int(each.getsockname()[1]) for each in free]
+
+
+def _remove_what_is_left() -> None:
+    """Remove the bridges, cables and namespaces of test processes that were killed."""
+    for kind in ("netns", "link"):
+        for name, pid in set(re.findall(r"\b(bt(\d+)x\d+(?:n\d+)?)\b", _show(kind))):
+            if not psutil.pid_exists(int(pid)):
+                _ip(f"{kind} del {name}", check=False)
+
+
+def _show(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True).stdout
 
 
 def _ip(arguments: str, check: bool = True) -> bool:

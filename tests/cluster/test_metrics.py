@@ -121,6 +121,31 @@ def test_gauges_are_told_again_while_nothing_happens(
         wait_until(lambda: set(kept) == gauges, "the same gauges again", 60)
 
 
+def test_gauges_are_told_again_after_ray_has_refused_them(
+    kept: dict[tuple[str, str], float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refused = []
+
+    def refuse() -> bool:
+        if len(refused) < 3:
+            refused.append(1)
+            raise ValueError("not now")
+        return True
+
+    metrics = Metrics(Config(), "run", repeat_seconds=0.01)
+    metrics.on_start(Training("trial 0", {}, Config(), "only", tmp_path))
+    kept.clear()
+    monkeypatch.setattr("ray.is_initialized", refuse)
+    with metrics:
+        wait_until(lambda: bool(kept), "the gauges", 30)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Ray could not be told the run's metrics: not now"
+    ]
+
+
 def test_trainings_of_an_earlier_start_are_counted(
     kept: dict[tuple[str, str], float], tmp_path: Path
 ) -> None:

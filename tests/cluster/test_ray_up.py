@@ -46,7 +46,7 @@ class Cluster:
     worker: Machine
     file: Path
 
-    def ray(self, *arguments: str, seconds: float = 900) -> str:
+    def ray(self, *arguments: str, seconds: float = 400) -> str:
         """Run a command of Ray's on the laptop and return what it says; it must succeed."""
         done = self.laptop.run([RAY, *arguments], seconds, ROOT, self.settings)
         assert done.returncode == 0, done.stdout

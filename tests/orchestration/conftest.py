@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,21 +31,25 @@ with connected():
 @contextlib.contextmanager
 def run_cluster() -> Iterator[str]:
     """Run a local cluster in a process of its own and give its address."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"RAY_ADDRESS": ""},
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.stdin.close()
-        process.stdout.close()
-        process.wait(60)
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _CLUSTER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=os.environ | {"RAY_ADDRESS": ""},
+        )
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            said.seek(0)
+            assert address, f"the cluster did not start:\n{said.read()}"
+            yield address
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            process.wait(60)
 
 
 @pytest.fixture(scope="session")

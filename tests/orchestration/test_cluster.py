@@ -16,7 +16,7 @@ from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Training
-from tests.orchestration.conftest import Notes, make_fit
+from tests.orchestration.conftest import Notes, make_fit, run_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -77,6 +77,14 @@ def test_a_cluster_of_ray_start_on_this_machine_is_joined(
     assert "no token" not in caplog.text
 
 
+def test_a_block_within_another_leaves_the_cluster_joined() -> None:
+    with connected():
+        with connected() as joined:
+            assert joined
+        assert ray.is_initialized()
+    assert not ray.is_initialized()
+
+
 def test_no_cluster_is_started_that_is_open_to_everyone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,4 +92,12 @@ def test_no_cluster_is_started_that_is_open_to_everyone(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(ClusterError, match="open to everyone; unset it"), connected():
+        pass
+
+
+def test_a_cluster_of_the_tests_that_does_not_start_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(AssertionError, match="open to everyone; unset it"), run_cluster():
         pass

@@ -1,11 +1,53 @@
 """Trainings of several workers that are stopped give back what they held."""
 
-import importlib
+import time
 from pathlib import Path
 
 import pytest
+from ray.util import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup
+
+from busi_tune.orchestration.cluster import connected
+from busi_tune.plan import Outcome, Training
+from experiments.faults.placement_groups import NUM_WORKERS, Groups, StoppingPlan, stop_trainings
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+
+def keep_a_group() -> PlacementGroup:
+    """Make a group that lives as long as this driver, as all do that Tune and Ray Train make."""
+    group = placement_group([{"CPU": 0.5}])
+    assert group.wait(60)
+    return group
+
+
+def test_a_group_belongs_to_none_when_all_that_train_began_after_it() -> None:
+    with connected():
+        began, groups = time.monotonic(), Groups()
+        group = keep_a_group()
+        assert groups.look([began]) == 0
+        assert groups.look([began, time.monotonic()]) == 0
+        assert groups.look([time.monotonic()]) == 1
+        assert groups.count_left(seconds=1) == (1, 0.5)
+        remove_placement_group(group)
+        assert groups.look([]) == 0
+        assert Groups().count_left(seconds=10) == (0, 0.0)
+
+
+class KeepingPlan(StoppingPlan):
+    """Keeps a group of the first training that ends."""
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        super().on_end(training, outcome)
+        if super().num_open():
+            keep_a_group()
+
+
+@pytest.mark.slow
+def test_a_group_that_is_kept_is_found_when_the_run_has_ended(tmp_path: Path) -> None:
+    seen = stop_trainings(2, tmp_path, KeepingPlan, seconds=10)
+    assert seen["stopped"] == 2
+    assert (seen["left"], seen["busy_cpus"]) == (1, 0.5)
 
 
 @pytest.mark.slow
@@ -13,9 +55,8 @@ def test_stopped_trainings_of_several_workers_give_back_every_placement_group(
     tmp_path: Path,
 ) -> None:
     """With two trainings; the script beside `stop_trainings` does it with twenty."""
-    script = importlib.import_module("experiments.faults.placement_groups")
-    seen = script.stop_trainings(2, tmp_path)
-    assert script.NUM_WORKERS > 1
+    seen = stop_trainings(2, tmp_path)
+    assert NUM_WORKERS > 1
     assert seen["stopped"] == 2
     assert seen["groups"] >= 2, "no group was ever made"
     assert (seen["left"], seen["busy_cpus"]) == (0, 0.0)
