@@ -117,12 +117,12 @@ class PlanSearcher(Unsaved, Searcher):
         """Read from the training's folder how it ended, and tell the plan."""
         training = self.trainings.pop(trial_id)
         lost_before = self._lost_before.pop(trial_id)
-        if error and self._goes_on(training, lost_before):
-            self._again.append(training)
-            return
         times = "once" if self._tries == 1 else f"{self._tries} times"
         death = f"its worker died (killed or out of memory), {times}" if error else ""
         try:
+            if error and self._goes_on(training, lost_before):
+                self._again.append(training)
+                return
             if self._storage is not None:
                 self._storage.collect(training.folder)
             outcome = read_outcome(training.folder, death)
@@ -144,7 +144,8 @@ class PlanSearcher(Unsaved, Searcher):
     def _goes_on(self, training: Training, lost_before: frozenset[str]) -> bool:
         """Whether a training whose worker died is tried again; that of its node is no failure."""
         lost = self._nodes.addresses_of(self._nodes.find_lost() - lost_before)
-        places = find_last_addresses(training.folder, training.config.resources.num_workers)
+        num_workers = training.config.resources.num_workers
+        places = find_last_addresses(training.folder, num_workers, self._storage)
         if lost and (not places or places & lost):
             who = "a node"
         else:

@@ -5,18 +5,24 @@ import logging
 import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
 from busi_tune.orchestration import nodes as nodes_module
 from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.nodes import LOOK_SECONDS, Nodes
+from busi_tune.orchestration.trainable import _run
 from busi_tune.orchestration.tuning import PlanSearcher
 from busi_tune.plan import ListPlan, Training
+from busi_tune.remote.run import StoredRun
 from tests.orchestration.conftest import Notes
+from tests.s3_server import Server
 
 Make = Callable[..., list[Training]]
 
@@ -116,6 +122,36 @@ def test_a_node_on_which_a_training_was_not_excuses_no_death(
     (searcher.trainings["a"].folder / "starts.csv").write_text(starts)
     nodes.dead.add(lost)
     searcher.on_trial_complete("a", error=True)
+    assert bool(notes.ended) == fails
+
+
+@pytest.mark.parametrize(("lost", "fails"), [("node 1", False), ("node 2", True)])
+def test_of_a_training_whose_files_go_to_a_bucket_the_driver_knows_the_node_too(
+    make_trainings: Make,
+    notes: Notes,
+    images: ImageSet,
+    splits: dict[str, Split],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
+    fails: bool,
+) -> None:
+    monkeypatch.setattr("ray.get", lambda value: value)
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "address of node 1")
+    storage = StoredRun(server.uri(tmp_path.name), tmp_path / "run", 0)
+    nodes = FakeNodes(1)
+    plan = ListPlan(make_trainings(1, Config()))
+    searcher: Any = PlanSearcher(plan, notes, 0, nodes, storage)  # type: ignore[arg-type]
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(searcher.suggest("a"), {8: images}, splits, die, lambda _: None)  # type: ignore[dict-item]
+    nodes.dead.add(lost)
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.broken_by is None
     assert bool(notes.ended) == fails
 
 
