@@ -1,11 +1,15 @@
 """A server of S3's protocol on 127.0.0.1, in a process of its own that can also fall silent."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +30,9 @@ class Server:
         self._process = process
         self.port = port
 
-    def uri(self, prefix: str, address: str = "127.0.0.1") -> str:
-        return f"s3://{BUCKET}/{prefix}?endpoint_override={address}:{self.port}&scheme=http"
+    def uri(self, prefix: str, address: str = "127.0.0.1", port: int = 0) -> str:
+        place = f"{address}:{port or self.port}"
+        return f"s3://{BUCKET}/{prefix}?endpoint_override={place}&scheme=http"
 
     def objects(self, prefix: str) -> Objects:
         return Objects(parse_address(self.uri(prefix)))
@@ -38,6 +43,23 @@ class Server:
 
     def answer_again(self) -> None:
         self._process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def silent_until_warned_of(self) -> Iterator[None]:
+        """Fall silent, until a log says that the storage is tried again."""
+
+        class Answer(logging.Handler):
+            def emit(_, record: logging.LogRecord) -> None:
+                self.answer_again()
+
+        handler, logger = Answer(), logging.getLogger("busi_tune.remote.objects")
+        logger.addHandler(handler)
+        self.fall_silent()
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            self.answer_again()
 
 
 def find_port() -> int:
@@ -79,3 +101,31 @@ def run_server(folder: Path) -> Iterator[Server]:
         finally:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def slow_line(port: int, bytes_per_second: float) -> Iterator[int]:
+    """Give a port that leads to a server's; each connection brings so much of its answers."""
+
+    class Line(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                there = (self.request, server, 0.0)
+                threading.Thread(target=_carry, args=there, daemon=True).start()
+                _carry(server, self.request, 1 / bytes_per_second)
+
+    class Lines(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Lines(("127.0.0.1", 0), Line) as lines:
+        threading.Thread(target=lines.serve_forever, daemon=True).start()
+        yield lines.server_address[1]
+        lines.shutdown()
+
+
+def _carry(source: socket.socket, target: socket.socket, seconds_per_byte: float) -> None:
+    with contextlib.suppress(OSError):
+        while content := source.recv(4096):
+            time.sleep(len(content) * seconds_per_byte)
+            target.sendall(content)
+        target.shutdown(socket.SHUT_WR)

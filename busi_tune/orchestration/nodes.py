@@ -3,7 +3,8 @@
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 """How often to look which nodes there are."""
 ANSWER_SECONDS = 2.0
+NUM_ASKED = 32
+"""Nodes asked at a time."""
 
 
 class Nodes:
@@ -39,9 +42,9 @@ class Nodes:
         self._could_train = clock()
         self._next_look = clock() + LOOK_SECONDS
         self._demand = Demand(request.cpus_per_worker, request.gpus_per_worker)
-        self._addresses: dict[str, str] = {}
-        self.lost: frozenset[str] = frozenset()
-        """Ids of nodes that were lost, as far as noticed."""
+        self._lost: dict[str, tuple[int, str]] = {}
+        self.num_losses = 0
+        """How often a node was noticed to be lost; one that answers again can be so once more."""
 
     def room(self, wanted: int) -> int:
         """Return how many trainings fit at a time.
@@ -71,23 +74,38 @@ class Nodes:
         if (room, len(nodes)) != (self._room, self._num_nodes):
             logger.info("%d node(s) now, up to %d training(s) at a time", len(nodes), room)
         self._room, self._num_nodes = room, len(nodes)
-        self._note_lost(lambda node: not node["Alive"])
+        self._note_lost(self._lost)
         if request.joined and not request.place:
             self._demand.ask(request.num_workers * max(0, request.limit(wanted) - room))
 
-    def find_lost(self) -> frozenset[str]:
-        """Ask every node whether it is there: Ray itself notices only after some time."""
-        self._note_lost(lambda node: not (node["Alive"] and _answers(node)))
-        return self.lost
+    def find_lost(self, losses_before: int) -> set[str]:
+        """Ask every node whether it is there: Ray itself notices only after some time.
 
-    def addresses_of(self, lost: frozenset[str]) -> set[str]:
-        """Return the addresses that lost nodes had."""
-        return {self._addresses[node] for node in lost}
+        Args:
+            losses_before: an earlier value of `num_losses`.
 
-    def _note_lost(self, is_lost: Callable[[dict[str, Any]], bool]) -> None:
-        gone = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if is_lost(n)}
-        self._addresses |= gone
-        self.lost |= gone.keys()
+        Returns:
+            The addresses of the nodes that were lost since.
+        """
+        self._note_lost()
+        return {address for number, address in self._lost.values() if number > losses_before}
+
+    def _note_lost(self, asked: Collection[str] | None = None) -> None:
+        """Note the nodes that Ray says are dead, and of those asked, by default all, the silent.
+
+        A silent one that answers again is forgotten.
+        """
+        told = ray.nodes()
+        nodes = [n for n in told if asked is None or n["NodeID"] in asked or not n["Alive"]]
+        with ThreadPoolExecutor(NUM_ASKED) as pool:
+            there = list(pool.map(lambda node: node["Alive"] and _answers(node), nodes))
+        for node, is_there in zip(nodes, there, strict=True):
+            name = node["NodeID"]
+            if is_there:
+                self._lost.pop(name, None)
+            elif name not in self._lost:
+                self.num_losses += 1
+                self._lost[name] = (self.num_losses, node["NodeManagerAddress"])
 
 
 def _answers(node: dict[str, Any]) -> bool:

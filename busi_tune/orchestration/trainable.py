@@ -210,7 +210,7 @@ def _run(
         if alone:
             workplace.forget_failure()
         folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
-        note_start(folder)
+        workplace.show_place(*note_start(folder))
         try:
             fit(config, images, splits[message["split"]], folder, on_epoch_end)
             workplace.keep()

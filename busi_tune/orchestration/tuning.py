@@ -77,7 +77,7 @@ class PlanSearcher(Unsaved, Searcher):
         self._tries = max_failures + 1
         self._deaths: Counter[Path] = Counter()
         self._again: list[Training] = []
-        self._lost_before: dict[str, frozenset[str]] = {}
+        self._losses_before: dict[str, int] = {}
         self.trainings: dict[str, Training] = {}
         self.broken_by: ClusterError | None = None
         """Why the run is to be broken off: the storage was lost, or an end could not be noted."""
@@ -99,7 +99,7 @@ class PlanSearcher(Unsaved, Searcher):
         if training is None:
             return None if self._plan.num_open() else Searcher.FINISHED
         self.trainings[trial_id] = training
-        self._lost_before[trial_id] = self._nodes.lost
+        self._losses_before[trial_id] = self._nodes.num_losses
         return to_message(
             training, self._storage.address_of(training.folder) if self._storage else ""
         )
@@ -116,13 +116,13 @@ class PlanSearcher(Unsaved, Searcher):
     ) -> None:
         """Read from the training's folder how it ended, and tell the plan."""
         training = self.trainings.pop(trial_id)
-        lost_before = self._lost_before.pop(trial_id)
-        if error and self._goes_on(training, lost_before):
-            self._again.append(training)
-            return
+        losses_before = self._losses_before.pop(trial_id)
         times = "once" if self._tries == 1 else f"{self._tries} times"
         death = f"its worker died (killed or out of memory), {times}" if error else ""
         try:
+            if error and self._goes_on(training, losses_before):
+                self._again.append(training)
+                return
             if self._storage is not None:
                 self._storage.collect(training.folder)
             outcome = read_outcome(training.folder, death)
@@ -141,10 +141,11 @@ class PlanSearcher(Unsaved, Searcher):
         if self._storage is not None:
             self._storage.ask_to_stop(training.folder)
 
-    def _goes_on(self, training: Training, lost_before: frozenset[str]) -> bool:
+    def _goes_on(self, training: Training, losses_before: int) -> bool:
         """Whether a training whose worker died is tried again; that of its node is no failure."""
-        lost = self._nodes.addresses_of(self._nodes.find_lost() - lost_before)
-        places = find_last_addresses(training.folder, training.config.resources.num_workers)
+        lost = self._nodes.find_lost(losses_before)
+        num_workers = training.config.resources.num_workers
+        places = find_last_addresses(training.folder, num_workers, self._storage)
         if lost and (not places or places & lost):
             who = "a node"
         else:

@@ -6,11 +6,13 @@ from pathlib import Path
 from busi_tune import run_directory
 from busi_tune.remote.address import parse_address
 from busi_tune.remote.head import HEAD, read_head, refuse_other
-from busi_tune.remote.objects import Objects, StorageError, check_name, each_of
+from busi_tune.remote.objects import NUM_STREAMS, Objects, StorageError, check_name, each_of
 from busi_tune.remote.run import PUSHED, hash_file
 from busi_tune.run_directory import read_json, write_atomic, write_json
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 60.0
 
 
 def fetch_run(uri: str, runs: Path = Path("runs")) -> Path:
@@ -26,7 +28,7 @@ def fetch_run(uri: str, runs: Path = Path("runs")) -> Path:
         ValueError: there is no such run, or another one lies in the directory.
     """
     address = parse_address(uri)
-    objects = Objects(address)
+    objects = Objects(address, PATIENCE_SECONDS)
     objects.check()
     try:
         head = read_head(objects)
@@ -45,14 +47,14 @@ def fetch_run(uri: str, runs: Path = Path("runs")) -> Path:
 
 def _fetch_files(objects: Objects, folder: Path) -> None:
     skipped = f"{run_directory.TRAININGS}/"
-    names = [name for name in objects.list() if not name.startswith(skipped)]
+    sizes = {n: size for n, size in objects.list().items() if not n.startswith(skipped)}
 
     def fetch(name: str) -> None:
-        content = objects.get(check_name(name))
+        content = objects.get(check_name(name), NUM_STREAMS * sizes[name])  # they share a line
         if content is not None:
             write_atomic(folder / name, content)
 
-    each_of(fetch, names)
+    each_of(fetch, sizes)
     head = read_json(folder / HEAD)
-    write_json(folder / PUSHED, {name: hash_file(folder / name) for name in names if name != HEAD})
+    write_json(folder / PUSHED, {name: hash_file(folder / name) for name in sizes if name != HEAD})
     logger.info("run of %s, last written at %s", head["host"], head["time"])

@@ -69,7 +69,12 @@ class Objects:
             )
 
     def get(self, name: str, size: int = 0) -> bytes | None:
-        """Return an object's content; None where there is none."""
+        """Return an object's content; None where there is none.
+
+        Args:
+            name: of the object.
+            size: bytes to wait for, beyond what comes at once.
+        """
 
         def read() -> bytes | None:
             try:
@@ -99,19 +104,19 @@ class Objects:
 
         self._try(remove, f"remove {name}")
 
-    def list(self, below: str = "", recursive: bool = True) -> list[str]:
-        """Return the names of the objects, or of the objects and folders that lie right below."""
+    def list(self, below: str = "", recursive: bool = True) -> dict[str, int]:
+        """Return the objects, or the objects and folders that lie right below, with their bytes."""
         from pyarrow.fs import FileSelector, FileType
 
         base = self._path(below) if below else self.address.path
         selector = FileSelector(base, recursive=recursive, allow_not_found=True)
         found = self._try(lambda: self._files.get_file_info(selector), f"list {below or 'it'}")
         start = len(self.address.path) + 1
-        return [
-            info.path[start:]
+        return {
+            info.path[start:]: info.size or 0
             for info in found
             if info.type == FileType.File or (not recursive and info.type == FileType.Directory)
-        ]
+        }
 
     @property
     def _files(self) -> Any:
@@ -122,11 +127,12 @@ class Objects:
 
     def _try(self, operation: Callable[[], T], what: str, size: int = 0) -> T:
         deadline, wait, said = time.monotonic() + self._patience, 0.5, False
+        seconds = ANSWER_SECONDS + size / BYTES_PER_SECOND
         while True:
             try:
-                return _within(ANSWER_SECONDS + size / BYTES_PER_SECOND, operation)
+                return _within(seconds, operation)
             except OSError as error:
-                reason = describe(error, self.address.service)
+                reason = self._explain(error, seconds)
                 if time.monotonic() + wait >= deadline:
                     raise StorageError(
                         f"cannot {what} of the storage {self.address.shown}: {reason}"
@@ -141,6 +147,15 @@ class Objects:
                     said = True
             time.sleep(wait)
             wait = min(2 * wait, 10.0)
+
+    def _explain(self, error: OSError, seconds: float) -> str:
+        """Say why an operation failed; a line that is too slow is told from silence by asking."""
+        bucket, service = self.address.bucket, self.address.service
+        if isinstance(error, TimeoutError):
+            with contextlib.suppress(OSError):
+                _within(ANSWER_SECONDS, lambda: self._files.get_file_info(bucket))
+                return f"{service} answers, but was not done within {seconds:.0f} s"
+        return describe(error, service)
 
 
 def each_of(operation: Callable[[str], object], names: Iterable[str]) -> None:

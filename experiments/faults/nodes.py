@@ -97,11 +97,13 @@ def to_page(rows: pd.DataFrame) -> str:
         }
         for (fault, command), each in rows.groupby(["fault", "command"], sort=False)
     ]
-    title = f"# {len(rows)} nodes lost under runs on three nodes"
+    title = f"# {len(rows)} runs that lost a node or the head"
     text = (
         f"Runs of {NUM_TRAININGS} trainings on nodes of one CPU each, all on one machine of "
-        f"{os.cpu_count()} CPUs, Ray {ray.__version__}. The epoch under way at the fault is begun "
-        "again and not counted. Made by `experiments/faults/nodes.py`."
+        f"{os.cpu_count()} CPUs, Ray {ray.__version__}. A node that is lost is the third, which "
+        "joined the run; the head is lost, with the driver, from a cluster of two. The epoch "
+        "under way at the fault is begun again and not counted. Made by "
+        "`experiments/faults/nodes.py`."
     )
     return "\n\n".join([title, text, to_markdown(Table("", pd.DataFrame(summed)))]) + "\n"
 

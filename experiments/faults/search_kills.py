@@ -1,17 +1,19 @@
 """A search whose driver is killed at random moments, against the same search unbroken.
 
-python experiments/faults/search_kills.py --kills 20 --out experiments/results/faults
-python experiments/faults/search_kills.py --kills 2                     # a few minutes
+python -m experiments.faults.search_kills --kills 20 --out experiments/results/faults
+python -m experiments.faults.search_kills --kills 2                     # a few minutes
 
 A search of twelve trials (TPE, halving, one refit) on synthetic images, one slot, so that every
 decision is determined. It is run once unbroken. Then it is started again, gets a SIGKILL after a
 time drawn between 0 and 0.7 of what the unbroken one took, and goes on by --resume, as often as it
 is not at its end before; kills that are left go to a search of the next seed.
 
-Counted is, per search: trainings that had a result before a kill and were run again, trials that
-are missing or double, trials left RUNNING in study.db, and files (the tables of trials, refits,
-epochs and images, best.yaml, closed_test.json) with any difference but times. All should be 0.
-Writes a JSON line, and a table in Markdown.
+Counted is, per search: trainings that had a result before a kill and were run again, epochs that
+were in their training's epochs.csv before a kill and were run again (told by the time they took;
+the one under way at the kill is not among them), trials that are missing or double, trials left
+RUNNING in study.db, and files (the tables of trials, refits, epochs and images, best.yaml,
+closed_test.json) with any difference but times. All should be 0. Writes a JSON line, and a table in
+Markdown. Run it in the checkout.
 """
 
 import argparse
@@ -22,17 +24,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-import ray
 from optuna.trial import TrialState
 
 from busi_tune.results.pages.tables import Table, to_markdown
-from busi_tune.run_directory import write_atomic
+from busi_tune.run_directory import environment_record, write_atomic
 
 NUM_TRIALS = 12
 LATEST = 0.7
@@ -43,6 +45,7 @@ SETTINGS = [
 ]  # fmt: skip
 TABLES = ("trials.csv", "refits.csv", "epochs.csv", "images.csv")
 TEXTS = ("best.yaml", "closed_test.json")
+RECORDED = ("command", "time", "commit", "processor", "cpus", "python")
 CLOCK = ["seconds", "images_per_second", "milliseconds_per_image"]
 
 
@@ -72,9 +75,9 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
     settings, run_dir, whole = [*SETTINGS, f"--seed={seed}"], folder / "run", folder / "whole"
     seconds = run([*settings, f"--run_dir={whole}"], log)
     kills: list[str] = []
-    repeated = 0
+    again: Counter[str] = Counter({name: 0 for name in DONE})
     while len(kills) < num_kills:
-        before = results(run_dir)
+        before = look(run_dir)
         begun = (run_dir / "config.yaml").exists()
         line = [f"--resume={run_dir}"] if begun else [*settings, f"--run_dir={run_dir}"]
         driver, moment = start(line, log), chance.uniform(0, LATEST * seconds)
@@ -85,12 +88,12 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.wait()
-        repeated += count_changed(before, run_dir)
+        again.update(count_again(before, look(run_dir)))
         kills.append(f"{moment:.1f} s: {len(results(run_dir))}")
-    before = results(run_dir)
+    before = look(run_dir)
     run([f"--resume={run_dir}"] if run_dir.exists() else [*settings, f"--run_dir={run_dir}"], log)
-    repeated += count_changed(before, run_dir)
-    return {"seed": seed, "seconds": round(seconds, 1), "kills": kills, "repeated": repeated} | (
+    again.update(count_again(before, look(run_dir)))
+    return {"seed": seed, "seconds": round(seconds, 1), "kills": kills, **again} | (
         compare(run_dir, whole)
     )
 
@@ -100,10 +103,33 @@ def results(run_dir: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in run_dir.glob("trainings/*/result.json")}
 
 
-def count_changed(before: dict[Path, int], run_dir: Path) -> int:
-    """Count results that are gone or were written again."""
-    after = results(run_dir)
-    return sum(after.get(path) != written for path, written in before.items())
+def epochs(run_dir: Path) -> dict[tuple[str, int], float]:
+    """How long each training had taken by the end of each of its epochs."""
+    tables = ((p.parent.name, pd.read_csv(p)) for p in run_dir.glob("trainings/*/epochs.csv"))
+    return {
+        (key, epoch): seconds
+        for key, table in tables
+        for epoch, seconds in zip(table["epoch"], table["seconds"], strict=True)
+    }
+
+
+DONE: dict[str, Callable[[Path], dict[Any, Any]]] = {"repeated": results, "epochs_again": epochs}
+"""What must not be done twice, each with what changes when it is."""
+
+
+def look(run_dir: Path) -> dict[str, dict[Any, Any]]:
+    """What a search has behind it."""
+    return {name: find(run_dir) for name, find in DONE.items()}
+
+
+def count_again(
+    before: dict[str, dict[Any, Any]], after: dict[str, dict[Any, Any]]
+) -> dict[str, int]:
+    """Count what is gone or was done again."""
+    return {
+        name: sum(after[name].get(one) != mark for one, mark in done.items())
+        for name, done in before.items()
+    }
 
 
 def compare(run_dir: Path, whole: Path) -> dict[str, int]:
@@ -133,7 +159,8 @@ def to_page(searches: Sequence[dict[str, Any]]) -> str:
         {
             "Seed": each["seed"],
             "Killed after: trainings finished by then": "; ".join(each["kills"]),
-            "Run again": each["repeated"],
+            "Run again though finished": each["repeated"],
+            "Finished epochs run again": each["epochs_again"],
             "Trials lost or double": each["lost_or_double"],
             "Left RUNNING": each["running"],
             "Files that differ": each["differing_tables"],
@@ -160,16 +187,18 @@ def main() -> int:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     searches: list[dict[str, Any]] = []
-    left = options.kills
+    left, load = options.kills, round(os.getloadavg()[0], 1)
     while left > 0:
         with tempfile.TemporaryDirectory(prefix="busi_tune-kills-") as folder:
             searches.append(break_search(len(searches), left, Path(folder)))
         left -= len(searches[-1]["kills"])
         print(json.dumps(searches[-1]), flush=True)
-    counted = ("repeated", "lost_or_double", "running", "differing_tables")
+    counted = (*DONE, "lost_or_double", "running", "differing_tables")
     totals = {name: sum(each[name] for each in searches) for name in counted}
     line = {"kills": options.kills, "searches": searches, **totals}
-    line |= {"cpus": os.cpu_count(), "ray": ray.__version__, "optuna": optuna.__version__}
+    record = environment_record("search_kills", "", 0)
+    line |= {"load_before": load} | {name: record[name] for name in RECORDED}
+    line |= {name: record["packages"][name] for name in ("ray", "optuna", "torch")}
     if options.out:
         write_atomic(options.out / "search_kills.jsonl", json.dumps(line) + "\n")
         write_atomic(options.out / "search_kills.md", to_page(searches))

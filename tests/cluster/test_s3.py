@@ -61,7 +61,7 @@ class Stored:
         self._objects = server.objects(f"{prefix}/run")
 
     def names(self) -> list[str]:
-        return self._objects.list()
+        return list(self._objects.list())
 
     def ended(self) -> dict[str, str]:
         """The checksum of each result, which has the seconds that it took, by key."""

@@ -1,22 +1,29 @@
 """Nodes that come and go, as searcher and cluster see them; no Ray is started."""
 
+import contextlib
 import json
 import logging
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
+from busi_tune.data.cache import ImageSet
+from busi_tune.data.splits import Split
 from busi_tune.orchestration import nodes as nodes_module
 from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.nodes import LOOK_SECONDS, Nodes
+from busi_tune.orchestration.trainable import _run
 from busi_tune.orchestration.tuning import PlanSearcher
 from busi_tune.plan import ListPlan, Training
+from busi_tune.remote.run import StoredRun
 from tests.orchestration.conftest import Notes
+from tests.s3_server import Server
 
 Make = Callable[..., list[Training]]
 
@@ -26,18 +33,17 @@ class FakeNodes:
 
     def __init__(self, room: int) -> None:
         self.free = room
-        self.lost: frozenset[str] = frozenset()
-        self.dead: set[str] = set()
+        self.dead: list[str] = []
 
     def room(self, wanted: int) -> int:
         return self.free
 
-    def find_lost(self) -> frozenset[str]:
-        self.lost |= self.dead
-        return self.lost
+    @property
+    def num_losses(self) -> int:
+        return len(self.dead)
 
-    def addresses_of(self, lost: frozenset[str]) -> set[str]:
-        return {f"address of {node}" for node in lost}
+    def find_lost(self, losses_before: int) -> set[str]:
+        return {f"address of {node}" for node in self.dead[losses_before:]}
 
 
 def searcher_of(
@@ -97,7 +103,7 @@ def test_lost_nodes_are_no_failures_of_a_training_but_each_excuses_one_death_onl
     searcher, nodes = searcher_of(make_trainings(1, Config()), notes, room=1, max_failures=0)
     for number in range(5):
         searcher.suggest(f"{number}")
-        nodes.dead.add(f"node {number}")
+        nodes.dead.append(f"node {number}")
         searcher.on_trial_complete(f"{number}", error=True)
     assert notes.ended == {}
     assert caplog.text.count("training 0: a node died, it goes on from its last epoch") == 5
@@ -114,8 +120,38 @@ def test_a_node_on_which_a_training_was_not_excuses_no_death(
     searcher.suggest("a")
     starts = "address\naddress of node 1\naddress of node 2\n"
     (searcher.trainings["a"].folder / "starts.csv").write_text(starts)
-    nodes.dead.add(lost)
+    nodes.dead.append(lost)
     searcher.on_trial_complete("a", error=True)
+    assert bool(notes.ended) == fails
+
+
+@pytest.mark.parametrize(("lost", "fails"), [("node 1", False), ("node 2", True)])
+def test_of_a_training_whose_files_go_to_a_bucket_the_driver_knows_the_node_too(
+    make_trainings: Make,
+    notes: Notes,
+    images: ImageSet,
+    splits: dict[str, Split],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
+    fails: bool,
+) -> None:
+    monkeypatch.setattr("ray.get", lambda value: value)
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "address of node 1")
+    storage = StoredRun(server.uri(tmp_path.name), tmp_path / "run", 0)
+    nodes = FakeNodes(1)
+    plan = ListPlan(make_trainings(1, Config()))
+    searcher: Any = PlanSearcher(plan, notes, 0, nodes, storage)  # type: ignore[arg-type]
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(searcher.suggest("a"), {8: images}, splits, die, lambda _: None)  # type: ignore[dict-item]
+    nodes.dead.append(lost)
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.broken_by is None
     assert bool(notes.ended) == fails
 
 
@@ -186,7 +222,7 @@ def test_nodes_that_join_make_room_and_what_does_not_fit_is_shown_to_an_autoscal
     assert nodes.room(8) == 1, "it does not look all the time"
     clock.now = LOOK_SECONDS
     assert nodes.room(8) == room
-    assert nodes.lost == {"gone"}
+    assert nodes.num_losses == 1
     assert vars(nodes)["_demand"].asked == ([] if asked is None else [asked])
 
 
@@ -210,11 +246,35 @@ def test_without_any_node_left_the_run_waits_and_then_says_so(
         nodes.room(2)
 
 
+@contextlib.contextmanager
+def answering(port: int = 0) -> Iterator[int]:
+    """A raylet's port."""
+    with socket.create_server(("127.0.0.1", port)) as raylet:
+        yield raylet.getsockname()[1]
+
+
 def test_a_node_that_does_not_answer_is_lost_before_ray_says_so(
     there: list[dict[str, Any]], clock: Clock
 ) -> None:
     nodes = Nodes(request(), clock)
-    with socket.create_server(("127.0.0.1", 0)) as raylet:
-        there[:] = [node("first", port=raylet.getsockname()[1])]
-        assert nodes.find_lost() == frozenset()
-    assert nodes.find_lost() == {"first"}
+    with answering() as port:
+        there[:] = [node("first", port=port)]
+        assert nodes.find_lost(0) == set()
+    assert nodes.find_lost(0) == {"127.0.0.1"}
+    assert nodes.find_lost(nodes.num_losses) == set(), "it excuses nothing that began later"
+
+
+def test_a_node_that_only_missed_an_answer_can_be_lost_later(
+    there: list[dict[str, Any]], clock: Clock
+) -> None:
+    nodes = Nodes(request(), clock)
+    with answering() as port:
+        there[:] = [node("first", port=port)]
+    assert nodes.find_lost(0), "it did not answer"
+    before = nodes.num_losses
+    with answering(port):
+        clock.now = LOOK_SECONDS
+        nodes.room(1)
+    there[0]["Alive"] = False
+    assert nodes.find_lost(before) == {"127.0.0.1"}
+    assert nodes.find_lost(nodes.num_losses) == set()

@@ -1,16 +1,9 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from busi_tune.remote.objects import Objects
-from tests.s3_server import Server, run_server
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with run_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
+from tests.s3_server import Server
 
 
 @pytest.fixture

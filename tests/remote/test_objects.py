@@ -2,7 +2,6 @@
 
 import contextlib
 import http.server
-import logging
 import socket
 import threading
 import time
@@ -13,7 +12,7 @@ import pytest
 from busi_tune.remote import objects as objects_module
 from busi_tune.remote.address import find_fault, parse_address
 from busi_tune.remote.objects import Objects, StorageError
-from tests.s3_server import BUCKET, Server
+from tests.s3_server import BUCKET, Server, slow_line
 
 
 @pytest.mark.parametrize(
@@ -114,19 +113,8 @@ def test_a_storage_that_comes_back_in_time_is_waited_for(
 ) -> None:
     monkeypatch.setattr(objects_module, "ANSWER_SECONDS", 1.0)
     place = Objects(parse_address(server.uri("back")), patience_seconds=60)
-
-    class Answer(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            server.answer_again()
-
-    handler = Answer()
-    logging.getLogger("busi_tune.remote.objects").addHandler(handler)
-    server.fall_silent()
-    try:
+    with server.silent_until_warned_of():
         place.put("a", b"1")
-    finally:
-        logging.getLogger("busi_tune.remote.objects").removeHandler(handler)
-        server.answer_again()
     assert place.get("a") == b"1"
     assert "trying again for up to 60 s" in caplog.text
 
@@ -137,7 +125,20 @@ def test_a_storage_that_does_not_come_back_is_lost(
     monkeypatch.setattr(objects_module, "ANSWER_SECONDS", 1.0)
     server.fall_silent()
     try:
-        with pytest.raises(StorageError, match="cannot write a of the storage s3://bucket/gone"):
+        with pytest.raises(
+            StorageError, match=r"write a of .*s3://bucket/gone: .* does not answer"
+        ):
             server.objects("gone").put("a", b"1")
     finally:
         server.answer_again()
+
+
+def test_a_line_that_is_too_slow_is_not_taken_for_silence(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects_module, "ANSWER_SECONDS", 3.0)
+    server.objects("slow").put("a", bytes(1_000_000))
+    with slow_line(server.port, 50_000) as port:
+        place = Objects(parse_address(server.uri("slow", port=port)))
+        with pytest.raises(StorageError, match="answers, but was not done within 3 s"):
+            place.get("a")
