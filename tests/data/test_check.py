@@ -243,8 +243,18 @@ def jpeg_bomb(path: Path) -> None:
     path.write_bytes(content[:size] + (60_000).to_bytes(2) * 2 + content[size + 4 :])
 
 
+def save_as_png(path: Path) -> None:
+    Image.open(path).save(path, format="PNG")
+
+
 @pytest.mark.parametrize(
-    ("damage", "cause"), [(cut, "truncated"), (jpeg_bomb, "decompression bomb")]
+    ("damage", "cause"),
+    [
+        (cut, "truncated"),
+        (jpeg_bomb, "decompression bomb"),
+        (save_as_png, "PNG data in a file named .jpg; rename it to .png"),
+        (lambda path: path.write_bytes(b"some text"), "not a JPEG file"),
+    ],
 )
 def test_jpeg_images_of_the_generic_layout_are_checked(
     tmp_path: Path, damage: Damage, cause: str
@@ -257,7 +267,7 @@ def test_jpeg_images_of_the_generic_layout_are_checked(
     assert check_folder(tmp_path) == []
     damage(tmp_path / "images" / "a.jpg")
     (problem,) = check_folder(tmp_path)
-    assert cause in problem.cause
+    assert cause in str(problem)
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
