@@ -17,6 +17,7 @@ from busi_tune.data.busi import (
     NORMAL,
     Sample,
     apply_metadata,
+    explain_absence,
     is_generic,
     list_files,
     list_samples,
@@ -70,10 +71,7 @@ def check_structure(root: Path, classes: Sequence[str] = ()) -> list[Problem]:
     problems = list(_check_generic(root) if is_generic(root) else _check_busi(root, classes))
     samples = _labelled(root, classes)
     if not samples:
-        wanted = " or ".join(classes or CLASSES)
-        problems.append(
-            Problem(root, f"no image of class {wanted}", "give the folder that holds the classes")
-        )
+        problems.append(Problem(*explain_absence(root, classes)))
     copies = Counter(sample.name for sample in samples)
     for sample in samples:
         if copies[sample.name] > 1:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from busi_tune.data.busi import find_samples
 from busi_tune.data.check import Problem, check_folder
 from busi_tune.data.pixels import MAX_PIXELS
 
@@ -235,6 +236,21 @@ def test_the_generic_layout_is_checked_too(tmp_path: Path) -> None:
     assert found["a.png"] == "image without mask"
     assert found["c.png"] == "mask without image c.png"
     assert "no row for b" in found["metadata.csv"]
+
+
+def test_classes_of_the_generic_layout_need_a_metadata_file(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8), 255).save(tmp_path / folder / "a.png")
+    assert check_folder(tmp_path) == check_folder(tmp_path, ["unlabelled"]) == []
+    (problem,) = check_folder(tmp_path, ["benign"])
+    assert problem.path == tmp_path / "metadata.csv"
+    assert "missing" in problem.cause and "columns image and class" in problem.remedy
+    with pytest.raises(ValueError, match=r"metadata\.csv: missing; .* no image of class benign"):
+        find_samples(tmp_path, ["benign"])
+    (tmp_path / "metadata.csv").write_text("image,class\na,malignant\n")
+    (problem,) = check_folder(tmp_path, ["benign"])
+    assert "name its classes in data.classes" in problem.remedy
 
 
 def jpeg_bomb(path: Path) -> None:
