@@ -23,7 +23,7 @@ from busi_tune.run_directory import locked
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "2"  # of the stored files and of the resizing; another one is never read
+_FORMAT = "3"  # of check, stored files and resizing; another one is never read
 _WAIT_SECONDS = 600.0
 
 

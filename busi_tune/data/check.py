@@ -208,7 +208,8 @@ def _check_mask(path: Path, label: str, size: tuple[int, int] | None) -> tuple[l
             Problem(
                 path,
                 f"values that are neither background nor foreground: {quote(strange)}",
-                "save the mask with 0 for background and 255 for lesion",
+                "save the mask with 0 for background and 255 for lesion, or with a palette of "
+                "which two entries are used, one of them black",
             )
         )
     filled = bool(values.any())
