@@ -98,19 +98,24 @@ def _imported(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
+WITHOUT_RAY = """
+import sys; sys.modules['ray'] = None
+from busi_tune.train import main
+codes = [main([*sys.argv[1:], *more]) for more in (["--dry_run"], ["--resources.num_workers=2"])]
+sys.exit(main(sys.argv[1:]) or codes != [0, 2])
+"""
+
+
 def test_training_works_where_ray_is_not_installed(tmp_path: Path) -> None:
-    program = (
-        "import sys; sys.modules['ray'] = None\n"
-        "from busi_tune.train import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
     arguments = ["--data.phantom_images=40", "--data.image_size=32", "--training.epochs=1"]
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments, f"--run_dir={tmp_path / 'run'}"],
+        [sys.executable, "-c", WITHOUT_RAY, *arguments, f"--run_dir={tmp_path / 'run'}"],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert "expected time" in done.stdout
+    assert "error: resources.num_workers 2 needs Ray, which is not installed: pip" in done.stderr
     assert (tmp_path / "run" / "folds.csv").exists()
 
 

@@ -49,13 +49,23 @@ def find_samples(root: Path, classes: Sequence[str] = (), groups: str = "none") 
         samples = apply_metadata(samples, root / METADATA)
     chosen = [sample for sample in samples if not classes or sample.label in classes]
     if not chosen:
-        wanted = " or ".join(classes or CLASSES)
-        raise ValueError(
-            f"{root} holds no image of class {wanted}; data.root must have the folders "
-            f"{', '.join(CLASSES)}, or images and masks"
-        )
+        place, cause, remedy = explain_absence(root, classes)
+        raise ValueError(f"{place}: {cause}; {remedy}")
     chosen.sort(key=lambda sample: (sample.label, sample.name))
     return apply_groups(chosen, groups, {sample.name for sample in samples})
+
+
+def explain_absence(root: Path, classes: Sequence[str]) -> tuple[Path, str, str]:
+    """Where no image is of the classes: what to look at, what is wrong there, and the remedy."""
+    cause = f"no image of class {' or '.join(classes or CLASSES)}"
+    if not classes or not is_generic(root):
+        folders = ", ".join(CLASSES)
+        return root, cause, f"give the folder that has {folders} in it, or images and masks"
+    if (root / METADATA).exists():
+        return root / METADATA, cause, "correct it, or name its classes in data.classes"
+    cause = f"missing; beside images and masks it names the classes, so there is {cause}"
+    remedy = "add it with the columns image and class, or leave data.classes out"
+    return root / METADATA, cause, remedy
 
 
 def is_generic(root: Path) -> bool:

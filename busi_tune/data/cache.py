@@ -23,7 +23,7 @@ from busi_tune.run_directory import locked
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "2"  # of the stored files and of the resizing; another one is never read
+_FORMAT = "3"  # of check, stored files and resizing; another one is never read
 _WAIT_SECONDS = 600.0
 
 
@@ -102,7 +102,7 @@ def load_images(config: DataConfig, progress: PhaseProgress | None = None) -> Im
     structure = check_structure(root, config.classes)
     if _blocking(structure, config.skip_bad):
         problems = check_folder(root, config.classes, in_phase(progress, "check"))
-        _refuse(root, _blocking(problems, config.skip_bad))
+        _refuse(root, _blocking(problems, config.skip_bad), config.skip_bad)
     samples = find_samples(root, config.classes)
     meta, arrays = _load_stored(root, samples, structure, config, progress)
     _log_outcome(root, len(samples), meta)
@@ -184,11 +184,11 @@ def _select(
     problems = check_folder(root, config.classes, in_phase(progress, "check"))
     errors = [problem for problem in problems if problem.severity == "error"]
     if _blocking(problems, config.skip_bad):
-        _refuse(root, _blocking(problems, config.skip_bad))
+        _refuse(root, _blocking(problems, config.skip_bad), config.skip_bad)
     bad = {problem.path for problem in errors}
     kept = [s for s in samples if bad.isdisjoint((s.image_path, *s.mask_paths))]
     if not kept:
-        _refuse(root, errors)
+        _refuse(root, errors, config.skip_bad)
     return kept, {
         "names": [sample.name for sample in kept],
         "bad_files": sorted({problem.path.name for problem in errors}),
@@ -205,12 +205,11 @@ def _blocking(problems: Iterable[Problem], skip_bad: bool) -> list[Problem]:
     ]
 
 
-def _refuse(root: Path, errors: Sequence[Problem]) -> None:
+def _refuse(root: Path, errors: Sequence[Problem], skip_bad: bool) -> None:
     lines = "\n".join(f"  {error}" for error in errors)
-    raise ValueError(
-        f"{root} has {len(errors)} errors; correct them, or leave bad images out with "
-        f"data.skip_bad:\n{lines}"
-    )
+    helps = not skip_bad and len(_blocking(errors, skip_bad=True)) < len(errors)
+    remedy = "correct them" + (", or leave bad images out with data.skip_bad" if helps else "")
+    raise ValueError(f"{root} has {len(errors)} errors; {remedy}:\n{lines}")
 
 
 def _log_outcome(root: Path, num_samples: int, meta: dict[str, Any]) -> None:

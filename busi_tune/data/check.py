@@ -17,6 +17,7 @@ from busi_tune.data.busi import (
     NORMAL,
     Sample,
     apply_metadata,
+    explain_absence,
     is_generic,
     list_files,
     list_samples,
@@ -26,7 +27,7 @@ from busi_tune.data.busi import (
 from busi_tune.data.parallel import Progress, map_threads
 from busi_tune.data.pixels import open_image, read_image, read_mask_values
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8"}
 _COPY_AGAIN = "copy the file again from its source, or remove image and mask"
 
 
@@ -70,10 +71,7 @@ def check_structure(root: Path, classes: Sequence[str] = ()) -> list[Problem]:
     problems = list(_check_generic(root) if is_generic(root) else _check_busi(root, classes))
     samples = _labelled(root, classes)
     if not samples:
-        wanted = " or ".join(classes or CLASSES)
-        problems.append(
-            Problem(root, f"no image of class {wanted}", "give the folder that holds the classes")
-        )
+        problems.append(Problem(*explain_absence(root, classes)))
     copies = Counter(sample.name for sample in samples)
     for sample in samples:
         if copies[sample.name] > 1:
@@ -210,7 +208,8 @@ def _check_mask(path: Path, label: str, size: tuple[int, int] | None) -> tuple[l
             Problem(
                 path,
                 f"values that are neither background nor foreground: {quote(strange)}",
-                "save the mask with 0 for background and 255 for lesion",
+                "save the mask with 0 for background and 255 for lesion, or with a palette of "
+                "which two entries are used, one of them black",
             )
         )
     filled = bool(values.any())
@@ -239,11 +238,14 @@ def _check_file(path: Path) -> tuple[tuple[int, int] | None, list[Problem]]:
         return None, [Problem(path, f"unreadable: {error.strerror}", "make it a readable file")]
     if not head:
         return None, [Problem(path, "empty file", _COPY_AGAIN)]
-    if path.suffix.lower() == ".png" and head != _SIGNATURE:
-        if head.startswith(b"\xff\xd8"):
-            return None, [Problem(path, "JPEG data in a file named .png", "save it as PNG")]
-        return None, [Problem(path, "not a PNG file", _COPY_AGAIN)]
-    fault = find_png_fault(path) if head == _SIGNATURE else None
+    kind, other = ("PNG", "JPEG") if path.suffix.lower() == ".png" else ("JPEG", "PNG")
+    if head.startswith(_SIGNATURES[other]):
+        remedy = "save it as PNG" if kind == "PNG" else "rename it to .png"
+        cause = f"{other} data in a file named {path.suffix}"
+        return None, [Problem(path, cause, remedy)]
+    if not head.startswith(_SIGNATURES[kind]):
+        return None, [Problem(path, f"not a {kind} file", _COPY_AGAIN)]
+    fault = find_png_fault(path) if kind == "PNG" else None
     problems = [Problem(path, fault, _COPY_AGAIN)] if fault else []
     try:
         with open_image(path) as image:
@@ -270,7 +272,7 @@ def find_png_fault(path: Path) -> str | None:
 
 
 def _find_chunk_fault(content: memoryview) -> str | None:
-    start = len(_SIGNATURE)
+    start = len(_SIGNATURES["PNG"])
     while start < len(content):
         length = int.from_bytes(content[start : start + 4])
         kind = bytes(content[start + 4 : start + 8])

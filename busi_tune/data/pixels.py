@@ -96,12 +96,20 @@ def read_mask(paths: Sequence[Path]) -> np.ndarray:
 def read_mask_values(path: Path) -> np.ndarray:
     """Decode one mask file as stored, uint8 (H, W) or (H, W, 3); all zero is background.
 
+    Of a palette only two used entries, one of them black, name a foreground; it becomes 255 in
+    whatever colour it is. One used entry that is black is an empty mask. All others keep their
+    colours.
+
     Raises:
         OSError, ValueError: As `open_image`, or the pixels are damaged.
     """
     with open_image(path) as image:
         opaque = _opaque(image)
-        return np.asarray(opaque.convert("L") if opaque.mode == "1" else opaque)
+        values = np.asarray(opaque.convert("L") if opaque.mode == "1" else opaque)
+        if image.mode == "P" and np.count_nonzero(np.bincount(np.asarray(image).ravel())) == 2:
+            lit = values.any(axis=2)
+            return values if lit.all() else lit.astype(np.uint8) * 255
+        return values
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """What search, kfold and train do alike: load, split, open the run directory, place trainings."""
 
 import contextlib
+import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,15 @@ def check_models(models: Mapping[str, Config]) -> None:
             check_model(config.model, config.data.image_size)
         except ValueError as error:
             raise ValueError(f"model {name}: {error}") from error
+
+
+def check_ray(wish: str) -> None:
+    """Refuse what needs Ray where it is not installed, before anything starts."""
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError(
+            f"{wish} needs Ray, which is not installed: pip install 'ray[default,tune,train]', or "
+            "train with resources.num_workers 1, which needs none"
+        )
 
 
 def is_chosen_here(config: Config, split: Split, images: ImageSet) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from busi_tune.capacity import workers_on
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
@@ -66,8 +67,6 @@ def show_plan(
 def count_slots(config: Config) -> tuple[int, dict[str, float]]:
     """Return how many trainings fit on this machine at a time, and its CPUs and GPUs."""
     import torch
-
-    from busi_tune.orchestration.cluster import workers_on
 
     asked = config.resources
     has = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import Any
 import ray
 from ray.job_config import JobConfig
 
+from busi_tune.capacity import workers_on
 from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.orchestration.demand import Demand
@@ -172,16 +172,6 @@ def _request_of(resources: ResourcesConfig, joined: bool, nodes: list[dict[str, 
         most=resources.max_concurrent,
         joined=joined,
     )
-
-
-def workers_on(node: dict[str, float], cpus: float, gpus: float) -> int:
-    """Return how many workers of so many CPUs and GPUs fit on a node with these resources."""
-    fitting = math.floor(node.get("CPU", 0.0) / cpus + 1e-6)
-    if gpus >= 1:
-        return min(fitting, math.floor(node.get("GPU", 0.0) / gpus + 1e-6))
-    if gpus > 0:
-        return min(fitting, int(node.get("GPU", 0.0)) * math.floor(1 / gpus + 1e-6))
-    return fitting
 
 
 def describe_shortage(request: Request, nodes: list[dict[str, float]]) -> str:

@@ -32,6 +32,8 @@ Step = Sequence[tuple[Tensor, Tensor]]
 Outcome = tuple[Tensor, Tensor]
 """Losses (B,) and counts (B, 4) of some images."""
 
+_REMEDY = "lower optimizer.lr, or set training.clip_norm"
+
 
 def train_epoch(
     learner: Learner, images: DeviceImages, indices: Indices, config: Config, epoch: int
@@ -105,6 +107,17 @@ def validate(
     for batch in torch.split(order, config.training.evaluation_batch_size):
         tally.add(parts.run(partial(run, batch), len(share(batch))))
     return tally.means(f"validation loss of epoch {epoch}")
+
+
+def check_weights(model: nn.Module, epoch: int) -> None:
+    """See to it that what is kept without a validation is finite: no loss shows the last step.
+
+    Raises:
+        FloatingPointError: a weight or a running statistic is not; names the epoch.
+    """
+    values = [value for value in model.state_dict().values() if value.is_floating_point()]
+    if not torch.stack([value.isfinite().all() for value in values]).all():
+        raise FloatingPointError(f"the weights after epoch {epoch} are not finite; {_REMEDY}")
 
 
 def autocast(device: torch.device, config: Config) -> torch.autocast:
@@ -227,8 +240,8 @@ class Tally:
         finite = np.isfinite(losses)
         if not finite.all():
             raise FloatingPointError(
-                f"the {name} is not finite in batch {finite.argmin() + 1} of {len(losses)}; lower "
-                "optimizer.lr, or set training.clip_norm"
+                f"the {name} is not finite in batch {finite.argmin() + 1} of {len(losses)}; "
+                f"{_REMEDY}"
             )
         counts = torch.cat(self.counts).cpu().numpy()
         metrics = compute_metrics(counts)

@@ -20,7 +20,7 @@ from busi_tune.data.splits import Split, name_parts
 from busi_tune.run_directory import write_atomic, write_json
 from busi_tune.settings import training_key
 from busi_tune.training.checkpoint import load_checkpoint, save_checkpoint
-from busi_tune.training.epoch import train_epoch, validate
+from busi_tune.training.epoch import check_weights, train_epoch, validate
 from busi_tune.training.history import Row, best_epoch, count_plateaus, is_exhausted, planned_epochs
 from busi_tune.training.learner import build_learner
 from busi_tune.training.mend import ended_rows, mend_training
@@ -90,7 +90,8 @@ def fit(
 
     Raises:
         ValueError: the split or the folder's checkpoint does not fit.
-        FloatingPointError: a loss was not finite; the last checkpoint is of the epoch before.
+        FloatingPointError: a loss was not finite, or with `data.split all` the weights were not; the
+            last checkpoint is of the epoch before.
         TimeoutError: another process trains in this folder.
         torch.OutOfMemoryError: a single image does not fit.
     """
@@ -219,6 +220,8 @@ class _Training:
                 epoch,
                 self.validation_parts,
             )
+        else:
+            check_weights(learner.evaluated, epoch)
         # Of augmented images the share with a lesion changes with every crop.
         del trained["dice_tumour"]
         return {

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from busi_tune.data.busi import find_samples
+from busi_tune.data.check import check_folder
 from busi_tune.data.pixels import open_image, read_image, read_mask
 
 GREY = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)
@@ -79,10 +80,51 @@ def test_a_mask_is_the_same_in_every_mode(tmp_path: Path, mode: str | None) -> N
 
 
 def test_a_palette_mask_is_read_by_colour_not_by_index(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.where(LESION, 0, 1).astype(np.uint8)).convert("P")
-    picture.putpalette([255, 0, 0, 0, 0, 0])
-    picture.save(tmp_path / "x.png")
+    save_palette(tmp_path / "x.png", np.where(LESION, 0, 1), [255, 0, 0, 0, 0, 0])
     assert np.array_equal(read_mask([tmp_path / "x.png"]), LESION)
+
+
+VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "colours", "mask"),
+    [
+        (1, 0, VOC, LESION),
+        (2, 0, VOC, LESION),
+        (0, 1, [0, 0, 0, 0, 0, 9], ~LESION),
+        (0, 0, VOC, LESION & False),
+        (1, 2, VOC, None),
+        (1, 1, VOC, None),
+    ],
+    ids=["first class", "second class", "inverse", "black alone", "no black", "a colour alone"],
+)
+def test_two_entries_of_a_palette_one_of_them_black_are_a_mask_to_check_and_decoding(
+    busi_root: Path, inside: int, outside: int, colours: list[int], mask: np.ndarray | None
+) -> None:
+    path = busi_root / "benign" / "benign (1)_mask.png"
+    save_palette(path, np.where(LESION, inside, outside), colours)
+    errors = [problem for problem in check_folder(busi_root) if problem.severity == "error"]
+    assert bool(errors) == (mask is None)
+    if mask is not None:
+        assert np.array_equal(read_mask([path]), mask)
+
+
+def test_a_palette_of_several_classes_is_refused_and_the_remedy_speaks_of_palettes(
+    busi_root: Path,
+) -> None:
+    classes = np.where(LESION, 1, 0)
+    classes[20:] = 2
+    save_palette(busi_root / "benign" / "benign (1)_mask.png", classes, VOC)
+    (problem,) = check_folder(busi_root)
+    assert "foreground: 128" in problem.cause
+    assert "palette of which two entries are used, one of them black" in problem.remedy
+
+
+def save_palette(path: Path, indices: np.ndarray, colours: list[int]) -> None:
+    picture = Image.fromarray(indices.astype(np.uint8)).convert("P")
+    picture.putpalette(colours)
+    picture.save(path)
 
 
 @pytest.mark.parametrize("behind", [(0, 0, 0, 0), (255, 255, 255, 0)])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
+from busi_tune.data.busi import find_samples
 from busi_tune.data.check import Problem, check_folder
 from busi_tune.data.pixels import MAX_PIXELS
 
@@ -237,14 +238,39 @@ def test_the_generic_layout_is_checked_too(tmp_path: Path) -> None:
     assert "no row for b" in found["metadata.csv"]
 
 
+def test_classes_of_the_generic_layout_need_a_metadata_file(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8), 255).save(tmp_path / folder / "a.png")
+    assert check_folder(tmp_path) == check_folder(tmp_path, ["unlabelled"]) == []
+    (problem,) = check_folder(tmp_path, ["benign"])
+    assert problem.path == tmp_path / "metadata.csv"
+    assert "missing" in problem.cause and "columns image and class" in problem.remedy
+    with pytest.raises(ValueError, match=r"metadata\.csv: missing; .* no image of class benign"):
+        find_samples(tmp_path, ["benign"])
+    (tmp_path / "metadata.csv").write_text("image,class\na,malignant\n")
+    (problem,) = check_folder(tmp_path, ["benign"])
+    assert "name its classes in data.classes" in problem.remedy
+
+
 def jpeg_bomb(path: Path) -> None:
     content = path.read_bytes()
     size = content.index(b"\xff\xc0") + 5  # of the frame: marker, length and depth come before
     path.write_bytes(content[:size] + (60_000).to_bytes(2) * 2 + content[size + 4 :])
 
 
+def save_as_png(path: Path) -> None:
+    Image.open(path).save(path, format="PNG")
+
+
 @pytest.mark.parametrize(
-    ("damage", "cause"), [(cut, "truncated"), (jpeg_bomb, "decompression bomb")]
+    ("damage", "cause"),
+    [
+        (cut, "truncated"),
+        (jpeg_bomb, "decompression bomb"),
+        (save_as_png, "PNG data in a file named .jpg; rename it to .png"),
+        (lambda path: path.write_bytes(b"some text"), "not a JPEG file"),
+    ],
 )
 def test_jpeg_images_of_the_generic_layout_are_checked(
     tmp_path: Path, damage: Damage, cause: str
@@ -257,7 +283,7 @@ def test_jpeg_images_of_the_generic_layout_are_checked(
     assert check_folder(tmp_path) == []
     damage(tmp_path / "images" / "a.jpg")
     (problem,) = check_folder(tmp_path)
-    assert cause in problem.cause
+    assert cause in str(problem)
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

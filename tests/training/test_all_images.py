@@ -51,6 +51,20 @@ def test_the_last_epoch_is_kept_and_nothing_is_evaluated(tmp_path: Path) -> None
     assert all(torch.equal(kept["model"][name], last[name]) for name in last)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_weights_that_the_last_step_ruined_are_not_kept(tmp_path: Path, decay: float) -> None:
+    # A step as large as this is infinite; the only batch of the only epoch still had a good loss.
+    config = make_config(
+        **FINAL, optimizer__name="sgd", optimizer__lr=1e38, optimizer__schedule="constant",
+        optimizer__warmup_epochs=0, training__batch_size=20, training__clip_norm=0,
+        training__epochs=1, training__ema_decay=decay, model__architecture="plain",
+        loss__bce=1e3,
+    )  # fmt: skip
+    with pytest.raises(FloatingPointError, match="weights after epoch 1 are not finite; lower"):
+        fit(config, make_images(), ALL, tmp_path)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_an_interrupted_training_on_all_images_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     config, images = make_config(**FINAL), make_images()
     whole = fit(config, images, ALL, tmp_path / "whole")
