@@ -183,7 +183,7 @@ class TrainingConfig:
     monitor: Literal["val_dice", "val_dice_tumour", "val_loss"] = "val_dice"
     """What chooses the best epoch, stops early and is a search's objective."""
     threshold: float = 0.5
-    """Probability above which a pixel is lesion."""
+    """Probability from which a pixel is lesion."""
     clip_norm: float = 0.0
     """Largest norm of the gradient; 0: no clipping."""
     ema_decay: float = 0.0

@@ -90,8 +90,8 @@ def fit(
 
     Raises:
         ValueError: the split or the folder's checkpoint does not fit.
-        FloatingPointError: a loss was not finite, or with `data.split all` the weights were not; the
-            last checkpoint is of the epoch before.
+        FloatingPointError: a loss was not finite, or with `data.split all` the weights were not;
+            the last checkpoint is of the epoch before.
         TimeoutError: another process trains in this folder.
         torch.OutOfMemoryError: a single image does not fit.
     """

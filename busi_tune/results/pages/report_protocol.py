@@ -37,9 +37,10 @@ def write_report_protocol(run: KfoldRun) -> None:
     labels |= {f"published_{name}": f"{label}, report" for name, label in labels.items()}
     shown = table.astype({name: "Int64" for name in ("num_images", "epochs", "published_epochs")})
     scores = tuple(labels[f"{side}{name}"] for side in ("", "published_") for name in REPORT_SCORES)
+    sizes = sorted({_batch_size(run, model) for model in run.trained})
     caption = (
         "The report's protocol: pixels of all test images at training size, normal ones included, "
-        f"are pooled over batches of {run.config.training.evaluation_batch_size} images in random "
+        f"are pooled over batches of {' or '.join(map(str, sizes))} images in random "
         "order, scored per batch and averaged over batches, then over folds; a batch without "
         "lesion has pixel F1 0 and IoU and Dice 1. Beside them the report's published test "
         "figures for the same architecture; width, encoder and epochs may differ."
@@ -56,11 +57,17 @@ def _row(run: KfoldRun, model: str) -> dict[str, object]:
         # Images are stored class by class; the report drew its test set at random.
         generator = np.random.default_rng([run.config.seed, number])
         counts = generator.permutation(part[counted].to_numpy(dtype=np.int64))
-        averages.append(batch_averaged(counts, run.config.training.evaluation_batch_size))
+        averages.append(batch_averaged(counts, _batch_size(run, model)))
     epochs = run.folds.loc[run.folds["model"] == model, "epochs"].mean()
     row: dict[str, object] = {"model": model, "num_images": len(images), "epochs": round(epochs)}
     row |= {name: np.mean([average[name] for average in averages]) for name in REPORT_SCORES}
     return row | _published(run.setting(model, "model.architecture"))
+
+
+def _batch_size(run: KfoldRun, model: str) -> int:
+    """The model's, or the run's where a search chose it."""
+    own: int | None = run.setting(model, "training.evaluation_batch_size")
+    return own or run.config.training.evaluation_batch_size
 
 
 def _published(architecture: str) -> dict[str, object]:

@@ -166,6 +166,20 @@ def test_report_protocol_pools_each_fold_at_training_size(kfold_run: Path) -> No
         assert table.loc["unet", name] == pytest.approx(expected)
 
 
+def test_report_protocol_pools_over_each_models_own_batches(kfold_run: Path) -> None:
+    settings = {"kfold.models": {"unet": {"training.evaluation_batch_size": 1}, "report_cnn": {}}}
+    (kfold_run / run_directory.CONFIG).write_text(to_yaml(override(Config(), settings)))
+    write_report_protocol(read_kfold(kfold_run))
+    table = pd.read_csv(kfold_run / "tables/report_protocol.csv").set_index("model")
+    images = pd.read_csv(kfold_run / run_directory.IMAGES)
+    for model, size in (("unet", 1), ("report_cnn", 32)):
+        test = images[(images["part"] == "test") & (images["model"] == model)]
+        counts = [part.filter(like="_resized").to_numpy() for _, part in test.groupby("fold")]
+        expected = np.mean([batch_averaged(fold, size)["dice"] for fold in counts])
+        assert table.loc[model, "dice"] == pytest.approx(expected)
+    assert "batches of 1 or 32 images" in (kfold_run / "tables/report_protocol.md").read_text()
+
+
 def test_published_figures_follow_the_architecture_not_the_name(kfold_run: Path) -> None:
     settings = {"kfold.models": {"unet": {"model": {"architecture": "unetplusplus"}}}}
     (kfold_run / run_directory.CONFIG).write_text(to_yaml(override(Config(), settings)))
