@@ -108,7 +108,8 @@ def read_mask_values(path: Path) -> np.ndarray:
         values = np.asarray(opaque.convert("L") if opaque.mode == "1" else opaque)
         if image.mode == "P" and np.count_nonzero(np.bincount(np.asarray(image).ravel())) == 2:
             lit = values.any(axis=2)
-            return values if lit.all() else lit.astype(np.uint8) * 255
+            if not lit.all():
+                return np.where(lit, 255, 0).astype(np.uint8)
         return values
 
 

@@ -48,7 +48,7 @@ class FitResult:
     num_workers: int
     device: str
     converged: bool | None
-    """False where the curve may still rise, None without a validation part; `history.is_converged`."""
+    """False where the curve may still rise, None without validation; `history.is_converged`."""
     milliseconds_per_image: float | None = None
     """Forward passes over the validation part, in batches of `training.evaluation_batch_size`;
     None, as are the next two, where nothing was evaluated, and in results of earlier versions."""
