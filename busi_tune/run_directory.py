@@ -125,8 +125,13 @@ def was_set_aside(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
+def locked(folder: Path, wait_seconds: float = 0.0, why: str = "") -> Iterator[None]:
     """Hold the folder's lock; the system lets go of it when the process dies.
+
+    Args:
+        folder: made where it is not there.
+        wait_seconds: how long to wait for another process.
+        why: it waits no longer, for the error.
 
     Raises:
         TimeoutError: another process held it for `wait_seconds`.
@@ -144,6 +149,7 @@ def locked(folder: Path, wait_seconds: float = 0.0) -> Iterator[None]:
                 if waited >= wait_seconds:
                     raise TimeoutError(
                         f"{folder} is in use by another process; wait for it or end it"
+                        + (f" ({why})" if why else "")
                     ) from None
                 if waited >= SAY_SECONDS and not said:
                     said = True

@@ -25,7 +25,7 @@ from busi_tune.training.history import Row, best_epoch, count_plateaus, is_exhau
 from busi_tune.training.learner import build_learner
 from busi_tune.training.mend import ended_rows, mend_training
 from busi_tune.training.optimizers import stretch_schedule
-from busi_tune.training.ranks import agree, choose_device, rank
+from busi_tune.training.ranks import agree, choose_device, num_ranks, rank
 from busi_tune.training.result import (
     FitResult,
     Status,
@@ -41,6 +41,9 @@ OnEpochEnd = Callable[[dict[str, float]], bool]
 LOCK_WAIT_SECONDS = 24 * 3600.0
 """How long a training waits for another of the same key: an orphan, or a twin, whose result it
 then takes."""
+RANKS_WAIT_SECONDS = 20 * 60.0
+"""The same for the first of several ranks: the others wait for it in a collective, which Ray Train
+ends after 30 minutes with an error that says nothing of the folder."""
 
 
 def fit(
@@ -97,8 +100,7 @@ def fit(
     """
     _check_split(split, images, config)
     leads = rank() == 0
-    lock = run_directory.locked(folder, LOCK_WAIT_SECONDS) if leads else contextlib.nullcontext()
-    with lock:
+    with _locked(folder) if leads else contextlib.nullcontext():
         if leads:
             mend_training(folder)
         result = agree(read_result(folder) if leads else None)
@@ -107,6 +109,14 @@ def fit(
         if leads:
             (folder / run_directory.LAST_CHECKPOINT).unlink(missing_ok=True)
     return result
+
+
+def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    if num_ranks() == 1:
+        return run_directory.locked(folder, LOCK_WAIT_SECONDS)
+    wait = RANKS_WAIT_SECONDS
+    why = f"the other workers of this training cannot wait for it longer than {wait / 60:g} minutes"
+    return run_directory.locked(folder, wait, why)
 
 
 class _Training:

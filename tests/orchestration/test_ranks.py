@@ -7,7 +7,8 @@ import psutil
 import pytest
 import ray
 
-from busi_tune.orchestration.ranks import name_network
+from busi_tune.orchestration.ranks import RanksConfig, name_network
+from busi_tune.training.loop import RANKS_WAIT_SECONDS
 
 pytestmark = pytest.mark.ray
 
@@ -38,3 +39,7 @@ def test_what_a_user_has_named_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
     name_network()
     assert os.environ["GLOO_SOCKET_IFNAME"] == "eth1"
+
+
+def test_the_first_rank_waits_for_its_folder_no_longer_than_the_others_wait_for_it() -> None:
+    assert RanksConfig().timeout_s >= RANKS_WAIT_SECONDS + 300

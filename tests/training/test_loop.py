@@ -263,3 +263,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loop, "LOCK_WAIT_SECONDS", 0.0)
     with locked(tmp_path), pytest.raises(TimeoutError, match="in use by another process"):
         fit(make_config(), make_images(), SPLIT, tmp_path)
+    monkeypatch.setattr(loop, "num_ranks", lambda: 2)
+    monkeypatch.setattr(loop, "RANKS_WAIT_SECONDS", 0.3)
+    with locked(tmp_path), pytest.raises(TimeoutError, match=r"other workers .* 0\.005 minutes"):
+        fit(make_config(), make_images(), SPLIT, tmp_path)
