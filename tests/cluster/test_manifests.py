@@ -46,6 +46,7 @@ RAYJOB_FIELDS: Fields = {
     "kind!": str,
     "metadata!": _METADATA,
     "spec!": {
+        "jobId": str,
         "entrypoint": str,
         "submissionMode": {"K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"},
         "shutdownAfterJobFinishes": bool,

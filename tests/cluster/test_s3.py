@@ -11,7 +11,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from busi_tune import kfold
+from busi_tune import kfold, predict
+from busi_tune.data.phantom import write_phantom
 from tests.cluster.nodes import Cluster, run_cluster
 from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
 from tests.s3_server import BUCKET, Server, run_server
@@ -131,6 +132,10 @@ def test_a_search_whose_machine_is_lost_goes_on_on_another(
     assert "Ray" not in log.read_text(), "a finished run started Ray"
     assert stored.ended() == after
     assert stored.read("head.json") == head, "a finished run changed the storage"
+
+    write_phantom(Path("new"), 3, seed=1)
+    assert predict.main(["--run=runs/run", "--images=new", "--out=predicted"]) == 0
+    assert len(list(Path("predicted", "masks").iterdir())) == 3
 
 
 def check_copy(stored: Stored, run_dir: Path, trials: pd.DataFrame, study_file: Path) -> None:
