@@ -1,6 +1,7 @@
 """A cluster that `ray up` brings up over ssh, used and taken down as the README says."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -14,8 +15,10 @@ import psutil
 import pytest
 import yaml
 
+from busi_tune.data.phantom import write_phantom
 from tests.cluster.asking import ask
 from tests.cluster.machines import (
+    SSHD,
     Machine,
     beside_python,
     connect,
@@ -82,7 +85,7 @@ def adapt(file: Path, cluster: Cluster, key: Path) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    skip_without("sshd", "ssh-keygen", "rsync")
+    skip_without(SSHD, "ssh-keygen", "rsync")
     folder = tmp_path_factory.mktemp("machines")
     with (
         machine(folder / "laptop", "10.77.0.1") as laptop,
@@ -104,6 +107,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def images(cluster: Cluster) -> str:
+    """A folder on the head, sent from the laptop."""
+    write_phantom(cluster.laptop.home / "BUSI", 40)
+    there = f"{cluster.head.home}/busi/"
+    cluster.ray("rsync-up", str(cluster.file), f"{cluster.laptop.home}/BUSI/", there)
+    return there
+
+
 def test_every_node_joins(cluster: Cluster) -> None:
     def alive() -> int:
         _, text = ask(cluster.laptop, f"{DASHBOARD}/nodes?view=summary", cluster.token)
@@ -120,17 +132,25 @@ def test_every_node_joins(cluster: Cluster) -> None:
     ],
 )
 def test_a_submitted_run_ends_with_its_results(
-    cluster: Cluster, command: str, settings: list[str], table: str, num_rows: int
+    cluster: Cluster, images: str, command: str, settings: list[str], table: str, num_rows: int
 ) -> None:
-    run_dir = cluster.head.home / "runs" / command
+    run_dir = cluster.head.home / "first" / command
     words = ["python", "-m", f"busi_tune.{command}", *TINY, *settings, f"--run_dir={run_dir}"]
-    words += ["--training.epochs=2", f"--storage={cluster.storage}"]
-    submit = ["job", "submit", "--address", DASHBOARD, "--working-dir", ".", "--"]
-    said = cluster.ray(*submit, *words)
+    words += ["--training.epochs=2", f"--storage={cluster.storage}", f"--data.root={images}"]
+    submit = ["job", "submit", "--address", DASHBOARD, "--submission-id", command]
+    said = cluster.ray(*submit, "--working-dir", ".", "--", *words)
     assert "succeeded" in said
-    rows = pd.read_csv(run_dir / table)
-    assert len(rows) == num_rows
-    assert (run_dir / "report.html").is_file()
+    assert command in named_jobs(cluster)
+    runs = cluster.laptop.home / "runs"
+    cluster.ray("rsync-down", str(cluster.file), str(run_dir), f"{runs}/")
+    assert len(pd.read_csv(runs / command / table)) == num_rows
+    assert (runs / command / "report.html").is_file()
+
+
+def named_jobs(cluster: Cluster) -> set[str]:
+    """The names that the page of jobs has for what was submitted."""
+    _, text = ask(cluster.laptop, f"{DASHBOARD}/api/jobs/", cluster.token)
+    return {job["submission_id"] for job in json.loads(text)}
 
 
 def test_trainings_ran_on_both_nodes_and_say_so(cluster: Cluster) -> None:
