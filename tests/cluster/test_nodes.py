@@ -19,11 +19,14 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.mark.parametrize(("command", "fault"), [("search", Node.kill), ("kfold", Node.kill_raylet)])
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [("search", Node.kill), ("search", Node.kill_raylet), ("kfold", Node.kill_raylet)],
+)
 def test_a_run_uses_a_node_that_joins_and_goes_on_without_it(
     cluster: Cluster, tmp_path: Path, command: str, fault: Callable[[Node], None]
 ) -> None:
-    """A whole node is killed at once under a search, a raylet under a cross-validation."""
+    """A whole node is killed at once under a search, a raylet under both."""
     outcome, said = lose_node(command, fault, cluster, tmp_path)
     assert outcome.is_whole, outcome
     assert outcome.places == 3, "head, node and the one that joined"
