@@ -177,7 +177,7 @@ def test_what_is_not_known_of_a_training_is_not_counted(kfold_run: Path) -> None
     folds.to_csv(kfold_run / run_directory.FOLDS, index=False)
     text = methods(kfold_run)
     assert "The 2 trainings took 2.0 hours in all" in text
-    assert "In 1 of 2 trainings the validation curve" in text
+    assert "In 1 of 2 trainings the best epoch was" in text
 
 
 def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
