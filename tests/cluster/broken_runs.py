@@ -11,6 +11,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from experiments.faults.search_kills import epochs
 from tests.cluster.nodes import Cluster, Node
 from tests.faults.runs import results
 from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
@@ -39,8 +40,12 @@ class Before:
 
     results: dict[str, float]
     """When each training that had ended was done."""
-    epochs: dict[str, int]
-    """The epochs that each training had behind it."""
+    epochs: dict[tuple[str, int], float]
+    """The epochs that each training had behind it, and how long it had taken until then."""
+
+    def num_epochs(self, key: str) -> int:
+        """Count those of one training."""
+        return sum(owner == key for owner, _ in self.epochs)
 
 
 @dataclass(frozen=True)
@@ -153,15 +158,14 @@ def _begin(command: str, cluster: Cluster, folder: Path) -> "subprocess.Popen[by
 
 
 def _look(storage: Path) -> Before:
-    files = storage.glob("trainings/*/epochs.csv")
-    return Before(results(storage), {file.parent.name: len(pd.read_csv(file)) for file in files})
+    return Before(results(storage), epochs(storage))
 
 
 def _is_training_on(node: Node, storage: Path) -> bool:
     """Whether a node is in the middle of a training."""
     seen, there = _look(storage), _starts(storage)
     return any(
-        key not in seen.results and 0 < seen.epochs.get(key, 0) < EPOCHS - 2
+        key not in seen.results and 0 < seen.num_epochs(key) < EPOCHS - 2
         for key in there.loc[there["address"] == node.address, "key"]
     )
 
@@ -180,12 +184,12 @@ def _compare(command: str, folder: Path, before: Before) -> Outcome:
     after, starts = _look(storage), _starts(storage)
     # A result that the lost driver had not told of is taken from its folder by a further start.
     again = starts[starts.duplicated("key") & ~starts["key"].isin(before.results)]
-    known = again["key"].map(lambda key: before.epochs.get(key, 0)).astype(int)
     return Outcome(
-        finished=sum(after.epochs.get(key) == EPOCHS for key in after.results),
+        finished=sum(after.num_epochs(key) == EPOCHS for key in after.results),
         named=_count_named(command, folder / "run"),
         run_again=sum(after.results.get(key) != when for key, when in before.results.items()),
-        epochs_again=int((known - again["after_epoch"]).clip(lower=0).sum()),
+        # Run again, an epoch takes another time.
+        epochs_again=sum(after.epochs.get(one) != spent for one, spent in before.epochs.items()),
         moved=again["key"].nunique(),
         places=starts["address"].nunique(),
     )
