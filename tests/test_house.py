@@ -100,9 +100,11 @@ def _imported(node: ast.AST) -> list[str]:
 
 WITHOUT_RAY = """
 import sys; sys.modules['ray'] = None
+from busi_tune import kfold, search
 from busi_tune.train import main
 codes = [main([*sys.argv[1:], *more]) for more in (["--dry_run"], ["--resources.num_workers=2"])]
-sys.exit(main(sys.argv[1:]) or codes != [0, 2])
+codes += [command.main(sys.argv[1:]) for command in (kfold, search)]
+sys.exit(main(sys.argv[1:]) or codes != [0, 2, 2, 2])
 """
 
 
@@ -115,7 +117,8 @@ def test_training_works_where_ray_is_not_installed(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "expected time" in done.stdout
-    assert "error: resources.num_workers 2 needs Ray, which is not installed: pip" in done.stderr
+    for wish in ("resources.num_workers 2", "kfold", "search"):
+        assert f"error: {wish} needs Ray, which is not installed: pip" in done.stderr
     assert (tmp_path / "run" / "folds.csv").exists()
 
 

@@ -44,8 +44,8 @@ def check_ray(wish: str) -> None:
     """Refuse what needs Ray where it is not installed, before anything starts."""
     if importlib.util.find_spec("ray") is None:
         raise ValueError(
-            f"{wish} needs Ray, which is not installed: pip install 'ray[default,tune,train]', or "
-            "train with resources.num_workers 1, which needs none"
+            f"{wish} needs Ray, which is not installed: pip install 'ray[default,tune,train]'; "
+            "only train with resources.num_workers 1 needs none"
         )
 
 
