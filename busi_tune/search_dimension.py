@@ -67,6 +67,11 @@ class Dimension:
         """Whether the setting is drawn from a range of real numbers."""
         return not self.choices and isinstance(self.low, float)
 
+    @property
+    def highest(self) -> Any:
+        """The highest number that the setting can be."""
+        return max(self.choices or (self.high,))
+
     def suggest(self, trial: Trial) -> Any:
         """Ask the trial for a value."""
         if self.is_constant:

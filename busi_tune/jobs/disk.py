@@ -59,7 +59,7 @@ def _checkpoints_of(config: Config, part: Part) -> CheckpointBytes:
 
     if part.num_trials and _WIDTH in config.search.space:
         width = read_dimension(_WIDTH, config.search.space[_WIDTH])
-        config = override(config, {_WIDTH: max(width.choices or (width.high,))})
+        config = override(config, {_WIDTH: width.highest})
     return checkpoint_bytes(*model_size(config.model), config)
 
 

@@ -47,11 +47,11 @@ def build_pruner(config: Config) -> optuna.pruners.BasePruner:
 
 def _longest(config: Config, setting: str) -> float:
     """Return where the longest training ends, also where the search chooses that itself."""
-    values: list[float] = [flatten(config)[setting]]
+    longest: float = flatten(config)[setting]
     if setting in config.search.space:
-        dimension = read_dimension(setting, config.search.space[setting])
-        values += dimension.choices or (dimension.high,)
-    return max(values)
+        searched = read_dimension(setting, config.search.space[setting])
+        longest = max(longest, searched.highest)
+    return longest
 
 
 class HalvingPruner(optuna.pruners.BasePruner):

@@ -35,6 +35,7 @@ from optuna.trial import TrialState
 
 from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.run_directory import environment_record, write_atomic
+from tests.faults.runs import results
 
 NUM_TRIALS = 12
 LATEST = 0.7
@@ -96,11 +97,6 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
     return {"seed": seed, "seconds": round(seconds, 1), "kills": kills, **again} | (
         compare(run_dir, whole)
     )
-
-
-def results(run_dir: Path) -> dict[Path, int]:
-    """When each training's result was written."""
-    return {path: path.stat().st_mtime_ns for path in run_dir.glob("trainings/*/result.json")}
 
 
 def epochs(run_dir: Path) -> dict[tuple[str, int], float]:
