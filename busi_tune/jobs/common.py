@@ -40,9 +40,12 @@ def check_models(models: Mapping[str, Config]) -> None:
             raise ValueError(f"model {name}: {error}") from error
 
 
-def check_ray(wish: str) -> None:
-    """Refuse what needs Ray where it is not installed, before anything starts."""
-    if importlib.util.find_spec("ray") is None:
+def _check_ray(options: Options, command: str) -> None:
+    """Refuse what needs Ray where it is not installed."""
+    workers = options.config.resources.num_workers
+    needs_none = options.dry_run or (command == "train" and workers == 1)
+    if not needs_none and importlib.util.find_spec("ray") is None:
+        wish = f"resources.num_workers {workers}" if command == "train" else command
         raise ValueError(
             f"{wish} needs Ray, which is not installed: pip install 'ray[default,tune,train]'; "
             "only train with resources.num_workers 1 needs none"
@@ -55,7 +58,8 @@ def is_chosen_here(config: Config, split: Split, images: ImageSet) -> bool:
 
 
 def load_run_images(options: Options, command: str) -> ImageSet:
-    """Check and decode the images, and say which they are."""
+    """Check that the command can run, check and decode the images, and say which they are."""
+    _check_ray(options, command)
     data = options.config.data
     if data.split == "all" and command != "train":
         logger.info("data.split all is train's: %s makes splits of its own", command)

@@ -12,7 +12,6 @@ from busi_tune.data.splits import Split, make_folds, split_key
 from busi_tune.jobs.audit import audit_folds
 from busi_tune.jobs.common import (
     check_models,
-    check_ray,
     finish_run,
     load_run_images,
     open_run,
@@ -40,8 +39,6 @@ from busi_tune.results.gather import Reader, gather_run, warn_of_older
 def run_kfold(options: Options) -> int:
     """Train every model on every fold, search inside each if asked to, and write the results."""
     config, run_dir = options.config, options.run_dir
-    if not options.dry_run:
-        check_ray("kfold")
     models, search = resolve_models(config), check_search(config)
     check_models(models)
     parts = plan_parts(models, search, config.kfold.num_folds * config.kfold.num_repeats)

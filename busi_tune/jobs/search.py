@@ -17,7 +17,6 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
     check_models,
-    check_ray,
     images_at,
     load_run_images,
     open_run,
@@ -53,8 +52,6 @@ SPLIT = "search"
 def run_search(options: Options) -> int:
     """Try configurations until all trials are done, train the best again and name the winner."""
     config, run_dir = options.config, options.run_dir
-    if not options.dry_run:
-        check_ray("search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_trackers(config.search.trackers)
     space, samples = read_space(options)

@@ -11,7 +11,6 @@ from busi_tune.data.splits import Split, make_holdout, take_all
 from busi_tune.full_disk import find_full_disk
 from busi_tune.jobs.common import (
     check_models,
-    check_ray,
     finish_run,
     is_chosen_here,
     load_run_images,
@@ -35,8 +34,6 @@ def run_train(options: Options) -> int:
     config = options.config
     name, split_name = config.model.architecture, config.data.split
     check_split(config)
-    if config.resources.num_workers > 1 and not options.dry_run:
-        check_ray(f"resources.num_workers {config.resources.num_workers}")
     check_models({name: config})
     storage = open_storage(options)
     images = load_run_images(options, "train")
