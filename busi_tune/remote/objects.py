@@ -24,6 +24,8 @@ BYTES_PER_SECOND = 500_000
 """The slowest connection on which large objects are waited for."""
 NUM_STREAMS = 8
 """Objects moved at a time."""
+_LOOKS = 10
+"""How often to read an object again that changed while it was read."""
 
 T = TypeVar("T")
 
@@ -76,15 +78,7 @@ class Objects:
             size: bytes to wait for, beyond what comes at once.
         """
 
-        def read() -> bytes | None:
-            try:
-                with self._files.open_input_stream(self._path(name)) as stream:
-                    content: bytes = stream.read()
-                    return content
-            except FileNotFoundError:
-                return None
-
-        return self._try(read, f"read {name}", size)
+        return self._try(lambda: self._read(self._path(name)), f"read {name}", size)
 
     def put(self, name: str, content: bytes) -> None:
         """Write an object, which appears when all of it is there."""
@@ -124,6 +118,24 @@ class Objects:
 
     def _path(self, name: str) -> str:
         return f"{self.address.path}/{name}"
+
+    def _read(self, path: str) -> bytes | None:
+        """Read an object whose content was one and the same from the first request to the last.
+
+        pyarrow asks for the length first, and then for so many bytes: of an object that is written
+        anew in between it gives a part, or more than there is.
+        """
+        try:
+            for _ in range(_LOOKS):
+                with self._files.open_input_stream(path) as stream:
+                    version = stream.metadata()["ETag"]
+                    content: bytes = stream.read()
+                with self._files.open_input_stream(path) as again:
+                    if again.metadata()["ETag"] == version:
+                        return content
+        except FileNotFoundError:
+            return None
+        raise OSError("it is written anew whenever it is read")
 
     def _try(self, operation: Callable[[], T], what: str, size: int = 0) -> T:
         deadline, wait, said = time.monotonic() + self._patience, 0.5, False

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import random
 import socket
 import threading
 import time
@@ -142,3 +143,23 @@ def test_a_line_that_is_too_slow_is_not_taken_for_silence(
         place = Objects(parse_address(server.uri("slow", port=port)))
         with pytest.raises(StorageError, match="answers, but was not done within 3 s"):
             place.get("a")
+
+
+def test_an_object_that_is_written_anew_while_it_is_read_is_read_whole(server: Server) -> None:
+    place, other, chance = server.objects("anew"), server.objects("anew"), random.Random(1)
+
+    def write(number: int) -> None:
+        time.sleep(chance.uniform(0, 0.02))
+        other.put("a", f"{number} ".encode() * (10 + number % 7) + b"end")
+
+    write(0)
+    found = set()
+    for turn in range(1, 61):
+        writer = threading.Thread(target=write, args=(turn,))
+        writer.start()
+        found.add(place.get("a") or b"")
+        writer.join()
+    assert len(found) > 10, "nothing was written meanwhile"
+    for content in found:
+        number, *others = content.decode().split()
+        assert others == [number] * (9 + int(number) % 7) + ["end"]
