@@ -4,7 +4,9 @@ python experiments/savings.py --out experiments/results/savings    # about 65 mi
 
 Searches of equal wall clock, each method under the same seeds; a seed draws the split, the weights
 and the proposals. Pruned trials count with their best value so far, as everyone who stops a trial
-would count it. Runs already in --work are taken as they are.
+would count it. Seconds are those of all trials, one after another in the order in which they began,
+though two run at a time. Runs already in --work are taken as they are; `runs.csv` says which commit
+and machine each is of.
 """
 
 import argparse
@@ -65,6 +67,13 @@ def best_over_seconds(run: SearchRun, at: np.ndarray) -> np.ndarray:
     return np.where(positions >= 0, best, np.nan)
 
 
+def describe(method: str, seed: int, run: SearchRun) -> dict[str, object]:
+    """Return where a search comes from."""
+    record = json.loads((run.folder / "environment.json").read_text())
+    origin = {name: record[name] for name in ("time", "commit", "processor", "cpus", "python")}
+    return {"method": method, "seed": seed, "trials": len(run.trials), **origin}
+
+
 def plot(curves: pd.DataFrame, path: Path) -> None:
     with house_style():
         figure, axes = plt.subplots(figsize=(6, 4))
@@ -111,6 +120,8 @@ def main() -> None:
     ]
     curves = pd.concat(frames, ignore_index=True)
     write_csv(given.out / "savings.csv", curves)
+    origins = pd.DataFrame([describe(*key, run) for key, run in runs.items()])
+    write_csv(given.out / "runs.csv", origins)
     plot(curves, given.out / "savings")
     write_page(given.out, "savings", "What pruning and TPE save", [summarise(curves, at)])
 
