@@ -33,7 +33,7 @@ class SearchConfig:
     or a constant; {when: {field: [values]}} makes it conditional."""
     start: list[str] = field(default_factory=lambda: ["report"])
     """Configurations to try first: YAML files, and report for those of the report's models that
-    lie in the space and whose weights are at hand."""
+    lie in the space and whose weights are at hand. No pruner stops them."""
     objectives: list[str] = field(default_factory=lambda: ["monitor"])
     """What is optimised: monitor (training.monitor) and, as further objectives, parameters or
     milliseconds (per image, forward pass). Several give a Pareto front and need pruner none."""

@@ -111,7 +111,8 @@ class StudyPlan:
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
         """Report an epoch that the study does not know; say whether the trial should stop.
 
-        Pruners compare the first inner fold; later folds are the race's.
+        Pruners compare the first inner fold; later folds are the race's. Configurations to try
+        first are not pruned: a search is to end no lower than they do.
         """
         self.limits.note_now_and_then()
         run = self._runs[training.identity["trial"]]
@@ -122,7 +123,8 @@ class StudyPlan:
             run.known_steps.add(step)
         if metrics["epoch"] >= training.config.training.epochs:
             return False
-        return self.limits.is_over_time() or (first and run.trial.should_prune())
+        prunable = first and run.trial.number >= len(self._starts)
+        return self.limits.is_over_time() or (prunable and run.trial.should_prune())
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Tell the study, or let the trial go on with its next inner fold."""

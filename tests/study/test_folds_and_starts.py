@@ -160,6 +160,21 @@ def test_known_configurations_come_first_also_over_starts_of_the_process(tmp_pat
     assert trials[2].params["optimizer.lr"] not in (0.001, 0.002)
 
 
+def test_no_pruner_stops_a_known_configuration(tmp_path: Path) -> None:
+    """As known, it may begin slowly and end best."""
+    config = make_config(num_trials=4, pruner="halving", min_epochs=1)
+    known = [{"optimizer.lr": 1e-3}, {"optimizer.lr": 1e-4}]
+    stopped = []
+    for starts in (known, ()):
+        with open_study(tmp_path / f"{len(starts)}.db", config) as study:
+            plan = make_plan(study, config, tmp_path, starts)
+            for value in (0.9, 0.1, 0.2, 0.95):
+                training = plan.next_training()
+                assert training is not None
+                stopped.append(plan.on_epoch(training, {"epoch": 1, "val_dice": value}))
+    assert stopped == [False, False, True, False, False, True, True, False]
+
+
 def test_a_start_killed_before_its_settings_were_drawn_is_still_the_start(tmp_path: Path) -> None:
     config = make_config(num_trials=1)
     start = {"model.architecture": "report_cnn", "optimizer.lr": 0.002}
