@@ -106,7 +106,7 @@ def test_a_search_has_no_lines(search_run: Path) -> None:
 def test_off_a_terminal_lines_are_plain_and_never_wrapped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = "word [bold] " * 60
+    line = "word [bold] " * 60 + "end"
     print_lines([line])
     print_rows([{"model": "unet", "Dice": "0.5 [0.4, 0.6]"}])
     shown = capsys.readouterr().out.splitlines()
