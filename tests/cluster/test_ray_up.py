@@ -127,7 +127,7 @@ def test_every_node_joins(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("command", "settings", "table", "num_rows"),
     [
-        ("search", ["--search.num_trials=4", "--search.refit=1"], "trials.csv", 4),
+        ("search", ["--search.num_trials=3", "--search.refit=0"], "trials.csv", 3),
         ("kfold", ["--kfold.num_folds=2", "--kfold.models={}", *BOTH_NODES], "folds.csv", 2),
     ],
 )

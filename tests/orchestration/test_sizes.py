@@ -20,7 +20,8 @@ from tests.orchestration.conftest import Notes, make_fit
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_each_training_has_the_images_of_its_size(
     images: ImageSet,
     splits: dict[str, Split],

@@ -79,6 +79,7 @@ def test_a_training_that_should_stop_ends_itself_at_once(
     assert set(notes.ended.values()) == {"pruned"}
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_for_another_runs_after_it_and_others_meanwhile(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
@@ -167,7 +168,8 @@ def test_a_worker_that_dies_too_often_fails_its_training(
     assert notes.reasons == {"training 0": "its worker died (killed or out of memory), once"}
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_full_disk_breaks_the_run_off_and_fails_nothing(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes, num_workers: int
 ) -> None:
@@ -199,6 +201,7 @@ def test_a_full_disk_breaks_the_run_off_and_fails_nothing(
         assert result_of(trainings[0])["first_epoch"] == 2
 
 
+@pytest.mark.slow
 def test_trainings_at_a_time_share_one_copy_of_the_images(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:

@@ -16,7 +16,7 @@ from busi_tune.training.loop import fit
 def test_a_small_unet_learns_the_phantom_set_unless_the_learning_rate_is_bad(
     tmp_path: Path, lr: float, learns: bool
 ) -> None:
-    images = load_images(DataConfig(image_size=64))
+    images = load_images(DataConfig(image_size=48, phantom_images=100))
     split = make_holdout(images.labels, images.groups, seed=0)
     split = split.__class__(split.train, split.validation, np.arange(0))
     config = override(
@@ -26,6 +26,7 @@ def test_a_small_unet_learns_the_phantom_set_unless_the_learning_rate_is_bad(
             "optimizer.lr": lr,
             "augment.crop_scale": 0.5,
             "training.epochs": 8,
+            "training.batch_size": 8,
             "training.monitor": "val_dice_tumour",
         },
     )
