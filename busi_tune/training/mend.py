@@ -14,7 +14,7 @@ import torch
 from busi_tune import run_directory
 from busi_tune.config import TrainingConfig
 from busi_tune.evaluation.calibration import LOGITS
-from busi_tune.run_directory import locked, set_aside, was_set_aside
+from busi_tune.run_directory import locked, remove_scraps, set_aside, was_set_aside
 from busi_tune.training.checkpoint import load_checkpoint, read_checked
 from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
 
@@ -35,6 +35,7 @@ def mend_trainings(folder: Path) -> None:
     for training in sorted(path for path in folder.glob("*") if path.is_dir()):
         try:
             with locked(training):
+                remove_scraps(training)
                 mend_training(training)
         except TimeoutError:
             logger.info("%s is in use by another process", training)

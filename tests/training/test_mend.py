@@ -203,6 +203,13 @@ def test_a_damaged_reason_of_a_failure_is_set_aside(trainings: Path) -> None:
     assert (trainings / "broken" / "last.ckpt").exists()
 
 
+def test_scraps_of_a_killed_training_are_removed(trainings: Path) -> None:
+    scrap = trainings / "broken" / ".last.ckpt.ab_12xyz"
+    scrap.touch()
+    mend_trainings(trainings)
+    assert not scrap.exists()
+
+
 def test_a_folder_in_use_is_left_to_its_user(trainings: Path) -> None:
     cut(trainings / "finished" / "result.json")
     with locked(trainings / "finished"):
