@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+_OF_SQLITE = ("disk is full", "disk I/O error")
 
 
 def find_full_disk(error: BaseException | None) -> BaseException | None:
@@ -25,12 +26,14 @@ def describe_full_disk(error: BaseException, folder: Path) -> str:
     while not place.is_dir():
         place = place.parent
     free = shutil.disk_usage(place).free / 1e6
-    return f"the disk is full: {free:,.1f} MB are free at {place}; make space there"
+    unsure = isinstance(error, sqlite3.Error) and "full" not in str(error)
+    full = f"full or fails ({error})" if unsure else "full"
+    return f"the disk is {full}: {free:,.1f} MB are free at {place}; make space there"
 
 
 def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, sqlite3.OperationalError):
-        return "disk is full" in str(error)
+        return any(words in str(error) for words in _OF_SQLITE)
     return isinstance(error, OSError) and error.errno in _ERRNOS
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from typing import Any
 import psutil
 
 logger = logging.getLogger(__name__)
+
+# What `write_atomic` and a study's copy are written to. Who reports or fails holds no lock.
+_SCRAP = re.compile(
+    r"\.(?!report\.|failure\.).+\.(csv|ckpt|db|json|yaml)\.[a-z0-9_]{8}|"
+    r"\..+\.backup\.db\.[0-9]+(-journal)?"
+)
 
 SAY_SECONDS = 5.0
 """A longer wait for a lock is said."""
@@ -122,6 +129,13 @@ def set_aside(path: Path, why: str) -> None:
 def was_set_aside(path: Path) -> bool:
     """Tell whether a file was set aside and not made anew since."""
     return not path.exists() and any(path.parent.glob(f"{path.name}.damaged*"))
+
+
+def remove_scraps(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder; its lock is held."""
+    for path in folder.glob(".*"):
+        if _SCRAP.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

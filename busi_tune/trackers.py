@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -76,21 +77,35 @@ def check_trackers(names: Sequence[str]) -> None:
 @contextlib.contextmanager
 def open_trackers(config: Config, run_dir: Path) -> Iterator[list[Observer]]:
     """Open the trackers of a search; a run that goes on appends to what is there."""
+    folder = run_dir / run_directory.TRACKERS
     with contextlib.ExitStack() as stack:
-        yield [
-            Expendable(
-                name, stack.enter_context(_TRACKERS[name](run_dir / run_directory.TRACKERS, config))
-            )
-            for name in config.search.trackers
-        ]
+        trackers: list[Observer] = []
+        for name in config.search.trackers:
+            tracker = Expendable(name, partial(_TRACKERS[name], folder, config))
+            stack.callback(tracker.close)
+            trackers.append(tracker)
+        yield trackers
+
+
+class Tracker(Observer, Protocol):
+    """An observer that is closed in the end, with trainings under way if it was interrupted."""
+
+    def close(self) -> None:
+        """Close what is open."""
 
 
 class Expendable:
     """A tracker that is left out from its first error on, unless that tells of a full disk."""
 
-    def __init__(self, name: str, tracker: Observer) -> None:
+    def __init__(self, name: str, build: Callable[[], Tracker]) -> None:
         self._name = name
-        self._tracker: Observer | None = tracker
+        self._tracker: Tracker | None = None
+        with self._guarded():
+            self._tracker = build()
+
+    def close(self) -> None:
+        """Close the tracker."""
+        self._tell(lambda tracker: tracker.close())
 
     def on_start(self, training: Training) -> None:
         """Tell of a start."""
@@ -104,11 +119,15 @@ class Expendable:
         """Tell of an end."""
         self._tell(lambda tracker: tracker.on_end(training, outcome))
 
-    def _tell(self, tell: Callable[[Observer], None]) -> None:
-        if self._tracker is None:
-            return
+    def _tell(self, tell: Callable[[Tracker], None]) -> None:
+        if self._tracker is not None:
+            with self._guarded():
+                tell(self._tracker)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
         try:
-            tell(self._tracker)
+            yield
         except Exception as error:
             if find_full_disk(error):
                 raise
@@ -129,11 +148,7 @@ class TensorBoard:
         self._config = config
         self._writers: dict[str, Any] = {}
 
-    def __enter__(self) -> "TensorBoard":
-        """Open nothing yet."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         """Close what an interrupted run has left open."""
         for writer in self._writers.values():
             writer.close()
@@ -187,11 +202,7 @@ class Mlflow:
         self._experiment = self._open_experiment(folder.parent.name, folder / "mlflow")
         self._runs: dict[str, Any] = {}
 
-    def __enter__(self) -> "Mlflow":
-        """Go on with what is open."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         """Leave runs under way as RUNNING: a resumed search goes on with them."""
 
     def on_start(self, training: Training) -> None:
@@ -260,7 +271,7 @@ def final_values(outcome: Outcome) -> dict[str, float]:
 
 
 _PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny"}
-_TRACKERS: Mapping[str, Callable[[Path, Config], Any]] = {
+_TRACKERS: Mapping[str, Callable[[Path, Config], Tracker]] = {
     "tensorboard": TensorBoard,
     "mlflow": Mlflow,
 }

@@ -30,6 +30,7 @@ def caught(*errors: BaseException) -> BaseException:
         FULL,
         OSError(errno.EDQUOT, "Disk quota exceeded"),
         sqlite3.OperationalError("database or disk is full"),
+        sqlite3.OperationalError("disk I/O error"),
         caught(FULL, KeyError("a"), RuntimeError("b")),
     ],
 )
@@ -55,3 +56,10 @@ def test_the_place_is_the_file_that_was_not_written_or_else_the_run(tmp_path: Pa
     of_file = OSError(errno.ENOSPC, "full", str(tmp_path / "not" / "there"))
     assert f"free at {tmp_path}; make space" in describe_full_disk(of_file, Path("/"))
     assert f"free at {tmp_path}; make space" in describe_full_disk(FULL, tmp_path / "run")
+
+
+def test_an_error_of_the_disk_that_may_be_another_is_said(tmp_path: Path) -> None:
+    said = describe_full_disk(sqlite3.OperationalError("disk I/O error"), tmp_path)
+    assert "the disk is full or fails (disk I/O error): " in said
+    said = describe_full_disk(sqlite3.OperationalError("database or disk is full"), tmp_path)
+    assert "the disk is full: " in said

@@ -11,6 +11,7 @@ from busi_tune.run_directory import (
     environment_record,
     hash_code,
     locked,
+    remove_scraps,
     write_atomic,
     write_json,
 )
@@ -30,6 +31,33 @@ def test_a_failed_write_leaves_the_old_file_and_no_scrap(
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, sqlite3, sys
+from pathlib import Path
+from busi_tune.run_directory import write_atomic
+from busi_tune.study.backup import backup_study
+os.fsync = lambda descriptor: os._exit(1)
+if sys.argv[2] == "study.db":
+    sqlite3.connect(sys.argv[1] + "/study.db").execute("CREATE TABLE t (x)").connection.close()
+    Path.replace = lambda path, target: os._exit(1)
+    backup_study(Path(sys.argv[1], "study.db"), Path(sys.argv[1], "study.backup.db"))
+write_atomic(Path(sys.argv[1], sys.argv[2]), "half")
+"""
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "config.yaml", "last.ckpt", "study.db"])
+def test_what_a_killed_process_left_half_written_is_removed_and_nothing_else(
+    tmp_path: Path, name: str
+) -> None:
+    for other in (".notes", ".trials.csv", "trials.csv.abcdefgh", ".trials.csv.copy", ".x.db.12"):
+        (tmp_path / other).touch()
+    before = {path.name for path in tmp_path.iterdir()} | ({name} if name == "study.db" else set())
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), name])
+    assert {path.name for path in tmp_path.iterdir()} > before
+    remove_scraps(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_a_run_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:

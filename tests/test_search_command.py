@@ -10,7 +10,8 @@ import pytest
 
 from busi_tune import run_directory
 from busi_tune.run_directory import locked, read_json, write_json
-from tests.faults.runs import content, results
+from busi_tune.training.checkpoint import save_checkpoint
+from tests.faults.runs import content, results, without_clock
 from tests.orchestration.conftest import run_cluster
 from tests.processes import TINY, run
 
@@ -83,6 +84,35 @@ def test_other_code_is_refused_before_anything_is_written(run_dir: Path) -> None
     assert_refused(run_dir, ["--search.num_trials=3"], "its sources differ")
     done = run("search", [f"--resume={run_dir}"])
     assert done.returncode == 0, "nothing is open, so that other code may write the tables again"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_results_of_ended_trials_and_a_damaged_study_are_made_anew(
+    finished: Path, run_dir: Path
+) -> None:
+    damaged = list(run_dir.glob("trainings/*/result.json"))
+    kept = [(path.parent / run_directory.BEST_CHECKPOINT).exists() for path in damaged]
+    assert sorted(kept) == [False, True], "one leads, one has lost"
+    for path in (*damaged, run_dir / run_directory.STUDY):
+        cut(path)
+    done = run("search", [f"--resume={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    assert "study.db was restored from study.backup.db" in done.stderr
+    assert all(path.exists() for path in damaged)
+    for name in ("trials.csv", "epochs.csv", "images.csv"):
+        pd.testing.assert_frame_equal(*(without_clock(f / name) for f in (run_dir, finished)))
+
+
+def test_a_result_that_cannot_be_made_anew_is_a_failure(run_dir: Path) -> None:
+    (kept,) = run_dir.glob(f"trainings/*/{run_directory.BEST_CHECKPOINT}")
+    cut(kept.with_name(run_directory.RESULT))
+    save_checkpoint(kept.with_name(run_directory.LAST_CHECKPOINT), {"key": "another", "rows": []})
+    done = run("search", [f"--resume={run_dir}"])
+    assert done.returncode == 1, done.stderr
+    assert "belongs to a training with other settings" in done.stderr.partition(" failed: ")[2]
 
 
 def test_other_images_are_refused(run_dir: Path) -> None:

@@ -1,7 +1,9 @@
+import contextlib
 import errno
 import importlib.util
 import logging
 import math
+import sqlite3
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from busi_tune import trackers
 from busi_tune.config import Config
 from busi_tune.plan import Outcome, Training
 from busi_tune.settings import override
@@ -53,8 +56,8 @@ def epoch(number: int) -> dict[str, Any]:
 
 def follow(run_dir: Path, epochs: Mapping[int, list[int]], ends: Mapping[int, Outcome]) -> None:
     """Follow one start of a search: the epochs of each trial, and the ends of some."""
-    with open_trackers(CONFIG, run_dir) as trackers:
-        together = Observers(trackers)
+    with open_trackers(CONFIG, run_dir) as opened:
+        together = Observers(opened)
         for number, heard in epochs.items():
             together.on_start(make_training(number))
             for each in heard:
@@ -134,12 +137,16 @@ class Failing:
     def on_end(self, training: Training, outcome: Outcome) -> None:
         self.calls += 1
 
+    def close(self) -> None:
+        self.calls += 1
+        raise self._error
+
 
 def test_a_tracker_that_fails_is_left_out_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failing = Failing(RuntimeError("database is locked"))
-    tracker = Expendable("mlflow", failing)
+    tracker = Expendable("mlflow", lambda: failing)
     tracker.on_start(make_training(0))
     for number in (1, 2):
         tracker.on_epoch(make_training(0), epoch(number))
@@ -149,8 +156,34 @@ def test_a_tracker_that_fails_is_left_out_with_one_warning(
     assert "mlflow failed" in record.message and "database is locked" in record.message
 
 
+def test_a_tracker_that_cannot_be_opened_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "trackers"
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.execute("INSERT INTO alembic_version VALUES ('of another version')")
+    follow(tmp_path, {0: [1]}, {0: FINISHED})
+    (said,) = (r.message for r in caplog.records if r.name == LOGGER.name)
+    assert "mlflow failed, the search goes on without it" in said
+    assert list(tmp_path.rglob("events.out.tfevents.*")), "the other tracker goes on"
+
+
+def test_a_tracker_that_cannot_be_closed_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = Failing(RuntimeError("database is locked"))
+    monkeypatch.setitem(trackers._TRACKERS, "mlflow", lambda folder, config: failing)
+    with open_trackers(CONFIG, tmp_path):
+        pass
+    assert failing.calls == 1
+    assert "mlflow failed" in caplog.text
+
+
 def test_a_disk_that_a_tracker_finds_full_ends_the_run() -> None:
-    tracker = Expendable("mlflow", Failing(OSError(errno.ENOSPC, "No space left on device")))
+    failing = Failing(OSError(errno.ENOSPC, "No space left on device"))
+    tracker = Expendable("mlflow", lambda: failing)
     with pytest.raises(OSError, match="No space left"):
         tracker.on_epoch(make_training(0), epoch(1))
 
@@ -177,8 +210,8 @@ def test_an_unknown_tracker_is_refused() -> None:
 
 def test_without_trackers_nothing_is_written_or_loaded(tmp_path: Path) -> None:
     before = set(sys.modules)
-    with open_trackers(Config(), tmp_path) as trackers:
-        assert trackers == []
+    with open_trackers(Config(), tmp_path) as opened:
+        assert opened == []
     assert not list(tmp_path.iterdir())
     assert not {"mlflow", "tensorboard"} & (set(sys.modules) - before)
 

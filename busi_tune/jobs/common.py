@@ -127,6 +127,7 @@ def open_run(
 
         run_directory.create(run_dir, fill)
     with locked(run_dir):
+        run_directory.remove_scraps(run_dir)
         if options.resume:
             splits = load_splits(run_dir / run_directory.SPLITS, images)
             if command != "search" and not (run_dir / run_directory.PROTOCOL).exists():

@@ -1,7 +1,7 @@
 """The search: trials over one development part, and the best of them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -116,7 +116,7 @@ class Search:
 
     def plan(self) -> tuple[Plan, float | None]:
         """Return the trials and the refits as a plan, and the seconds that the budget leaves."""
-        again = [t for t in self.ended() if was_set_aside(t.folder / run_directory.RESULT)]
+        again = self.without_result()
         self.settled.update(training.folder.name for training in again)
         trials = StudyPlan(
             self.study, self.config, self.space, self.place, self.export, self.known.starts
@@ -148,6 +148,10 @@ class Search:
         """Make the trainings of the trials that have ended."""
         return place_ended(self.study, self.place)
 
+    def without_result(self) -> list[Training]:
+        """Return those of them whose result was damaged and is not made anew yet."""
+        return [t for t in self.ended() if was_set_aside(t.folder / run_directory.RESULT)]
+
     def export(self) -> None:
         """Write what a trial that has ended changes beside the study."""
         self.table.write_if_due()
@@ -171,7 +175,7 @@ class Search:
         gather_epochs(self.run_dir, trainings)
         gather_images(self.run_dir, trainings)
         write_tables_and_figures(self.run_dir, self.images)
-        return report_end(self.study, self.refits, self.run_dir)
+        return report_end(self.study, self.without_result(), self.refits, self.run_dir)
 
     def write_best(self, config: Config) -> None:
         """Write best.yaml: a configuration and the images on which it was chosen.
@@ -248,13 +252,15 @@ def place_ended(study: optuna.Study, place: Place) -> list[Training]:
     ]
 
 
-def report_end(study: optuna.Study, refits: Refits, run_dir: Path) -> int:
+def report_end(
+    study: optuna.Study, without_result: Sequence[Training], refits: Refits, run_dir: Path
+) -> int:
     """Say which configuration won and which trainings failed."""
     failures = {
         f"trial {trial.number}": trial.user_attrs.get("reason")
         for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
     }
-    for training in refits.place():
+    for training in (*without_result, *refits.place()):
         outcome = read_outcome(training.folder)
         if outcome.failed:
             failures[training.name] = outcome.reason

@@ -3,13 +3,18 @@
 import contextlib
 import logging
 import os
-import shutil
 import sqlite3
 from pathlib import Path
 
-from busi_tune.run_directory import set_aside
+from busi_tune.run_directory import set_aside, write_atomic
 
 logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 60.0
+"""How long a study that another process has locked is waited for."""
+
+# SQLITE_ERROR is said of a file without the table, or of an unknown format.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
 def backup_study(path: Path, backup: Path) -> None:
@@ -21,7 +26,7 @@ def backup_study(path: Path, backup: Path) -> None:
     temporary = backup.with_name(f".{backup.name}.{os.getpid()}")
     try:
         with (
-            contextlib.closing(sqlite3.connect(path, timeout=60)) as source,
+            contextlib.closing(sqlite3.connect(path, timeout=WAIT_SECONDS)) as source,
             contextlib.closing(sqlite3.connect(temporary)) as target,
         ):
             target.execute("PRAGMA synchronous=OFF")
@@ -41,6 +46,9 @@ def recover(path: Path, backup: Path) -> None:
     Args:
         path: the study's file.
         backup: its copy, perhaps not there.
+
+    Raises:
+        OSError: one of them cannot be read for another reason, such as a full disk or a lock.
     """
     known = _holds_study(backup)
     if path.exists() and (_holds_study(path) or (not known and _is_sound(path))):
@@ -60,7 +68,7 @@ def recover(path: Path, backup: Path) -> None:
             backup,
         )
         return
-    shutil.copyfile(backup, path)
+    write_atomic(path, backup.read_bytes())
     logger.warning("%s was restored from %s", path, backup.name)
 
 
@@ -74,7 +82,15 @@ def _holds_study(path: Path) -> bool:
 
 def _ask(path: Path, question: str) -> list[str]:
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=WAIT_SECONDS)) as connection:
             return [row[0] for row in connection.execute(question)]
-    except sqlite3.DatabaseError:
+    except UnicodeDecodeError:
         return []
+    except sqlite3.DatabaseError as error:
+        # Extended codes have the kind in their last byte; text that is none has no code.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGED:
+            return []
+        raise OSError(
+            f"{path} cannot be read ({error}) and was left as it is: see that there is space on "
+            "its disk, that it may be written and that no other process holds it"
+        ) from error

@@ -52,12 +52,12 @@ class Known:
 
 def read_known(config: Config, space: Sequence[Dimension], run_dir: Path) -> Known:
     """Read the known configurations as they were when the run began, or else from their files."""
-    path = run_dir / run_directory.KNOWN
-    if path.exists():
-        try:
-            return _read_kept(path, config)
-        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
-            set_aside(path, "is damaged")
+    kept = _read_kept(run_dir / run_directory.KNOWN)
+    if kept is not None:
+        for baseline in kept.baselines.values():  # where it runs is the resumed run's
+            baseline.resources, baseline.storage = config.resources, config.storage
+            baseline.data.root, baseline.data.cache_dir = config.data.root, config.data.cache_dir
+        return kept
     starts, baselines = find_starts(config, space), read_baselines(config)
     words = {*config.search.start, *config.search.baselines} - {REPORT}
     seen = (load_settings(Path(word)).get("data.chosen_on", ()) for word in words)
@@ -65,18 +65,24 @@ def read_known(config: Config, space: Sequence[Dimension], run_dir: Path) -> Kno
     return Known(starts, baselines, chosen_on)
 
 
-def _read_kept(path: Path, config: Config) -> Known:
-    kept = yaml.safe_load(path.read_text())
-    baselines = {name: from_dict(settings) for name, settings in kept["baselines"].items()}
-    for baseline in baselines.values():  # where it runs is the resumed run's
-        baseline.resources, baseline.storage = config.resources, config.storage
-        baseline.data.root, baseline.data.cache_dir = config.data.root, config.data.cache_dir
-    return Known(kept["starts"], baselines, frozenset(kept["chosen_on"]))
+def _read_kept(path: Path) -> Known | None:
+    """Read what `keep_known` wrote; None where it is damaged or not there."""
+    try:
+        kept = yaml.safe_load(path.read_text())
+        baselines = {name: from_dict(settings) for name, settings in kept["baselines"].items()}
+        return Known(kept["starts"], baselines, frozenset(kept["chosen_on"]))
+    except (FileNotFoundError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def keep_known(known: Known, run_dir: Path) -> None:
-    """Write the known configurations down: their files may change while the run lasts."""
+    """Write the known configurations down: their files may change while the run lasts.
+
+    A damaged record is set aside, so the run's lock is to be held.
+    """
     path = run_dir / run_directory.KNOWN
+    if path.exists() and _read_kept(path) is None:
+        set_aside(path, "is damaged")
     if not path.exists():
         baselines = {name: asdict(config) for name, config in known.baselines.items()}
         kept = {

@@ -151,6 +151,7 @@ class StudyPlan:
             run.trial.set_user_attr("reason", "its value is not finite")
             self.study.tell(run.trial, state=TrialState.FAIL)
         else:
+            run.trial.set_user_attr("reason", "")  # perhaps one that was killed before it was told
             self.study.tell(run.trial, values)
         self.limits.note()
         self._after_end()

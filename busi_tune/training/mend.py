@@ -14,7 +14,7 @@ import torch
 from busi_tune import run_directory
 from busi_tune.config import TrainingConfig
 from busi_tune.evaluation.calibration import LOGITS
-from busi_tune.run_directory import locked, set_aside, was_set_aside
+from busi_tune.run_directory import locked, remove_scraps, set_aside, was_set_aside
 from busi_tune.training.checkpoint import load_checkpoint, read_checked
 from busi_tune.training.history import Row, best_epoch, is_exhausted, planned_epochs
 
@@ -35,6 +35,7 @@ def mend_trainings(folder: Path) -> None:
     for training in sorted(path for path in folder.glob("*") if path.is_dir()):
         try:
             with locked(training):
+                remove_scraps(training)
                 mend_training(training)
         except TimeoutError:
             logger.info("%s is in use by another process", training)
@@ -68,21 +69,26 @@ def mend_training(folder: Path) -> None:
 
 
 def ended_rows(folder: Path, training: TrainingConfig) -> list[Row]:
-    """Return the epochs of a training that has lost its result but not its best epoch.
+    """Return the epochs of a training that has lost its result but not what that is made from.
 
-    None where it has not, or where further epochs are to be run.
+    None where it has, or where further epochs are to be run. One that was stopped needs its table
+    alone; any other is evaluated, with its best checkpoint.
     """
     best, table = folder / run_directory.BEST_CHECKPOINT, folder / run_directory.EPOCHS
-    if not (was_set_aside(folder / run_directory.RESULT) and best.exists() and table.exists()):
+    if not (was_set_aside(folder / run_directory.RESULT) and table.exists()):
         return []
-    rows = _read_rows(table)
-    ended = (
-        is_exhausted(rows, training.monitor, training.patience)
-        or len(rows) >= planned_epochs(rows, training)
-        or (folder / run_directory.STOP).exists()
+    rows, stop = _read_rows(table), folder / run_directory.STOP
+    ended = is_exhausted(rows, training.monitor, training.patience) or (
+        len(rows) >= planned_epochs(rows, training)
     )
-    kept = load_checkpoint(best, torch.device("cpu"))["epoch"]
-    return rows if ended and kept == best_epoch(rows, training.monitor) else []
+    if not ended:
+        return rows if stop.exists() else []
+    if best.exists():
+        kept = load_checkpoint(best, torch.device("cpu"))["epoch"]
+        if kept == best_epoch(rows, training.monitor):
+            return rows
+    stop.unlink(missing_ok=True)  # it came with the last epoch; now it would end the first
+    return []
 
 
 def _read_rows(table: Path) -> list[Row]:

@@ -30,6 +30,12 @@ def disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def fill(filler: Path) -> None:
+    with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1_000_000)):
+            pass
+
+
 def test_a_search_for_which_there_is_no_room_is_refused_before_it_starts(tmp_path: Path) -> None:
     with disk(tmp_path / "disk", 5) as small:
         log = tmp_path / "log"
@@ -45,15 +51,16 @@ def test_a_search_whose_disk_fills_goes_on_when_there_is_room_again(tmp_path: Pa
         run_dir, filler = place / "run", place / "filler"
         driver = start("search", [*SEARCH, f"--run_dir={run_dir}"], log)
         wait_until(lambda: len(results(run_dir)) >= 1, "a result")
-        with filler.open("wb") as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(1_000_000))
-                file.flush()
+        fill(filler)
         assert driver.wait(120) == 3, log.read_text()
         assert "the disk is full" in log.read_text()
         assert f"--resume {run_dir}" in log.read_text()
         before = results(run_dir)
         assert 1 <= len(before) < 4
+
+        fill(filler)
+        assert start("search", [f"--resume={run_dir}"], log).wait(120) == 3, log.read_text()
+        assert not list(run_dir.glob("*.damaged*"))
 
         filler.unlink()
         assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()

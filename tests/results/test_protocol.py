@@ -74,6 +74,14 @@ def test_a_run_begins_with_its_protocol(tmp_path: Path, config: Config) -> None:
     assert protocol["metrics"]["libraries"]["numpy"] == np.__version__
 
 
+def test_a_resumed_run_has_no_scraps_of_a_killed_start(tmp_path: Path, config: Config) -> None:
+    start_run(tmp_path / "run", config)
+    scrap = tmp_path / "run" / ".study.backup.db.123"
+    scrap.touch()
+    start_run(tmp_path / "run", config, resume=True)
+    assert not scrap.exists()
+
+
 def test_a_resumed_run_that_lacks_its_protocol_gets_the_same(
     tmp_path: Path, config: Config
 ) -> None:

@@ -1,11 +1,17 @@
+import contextlib
 import logging
+import resource
 import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 
 from busi_tune.config import Config
+from busi_tune.full_disk import find_full_disk
 from busi_tune.study.backup import backup_study, recover
 from busi_tune.study.storage import open_study
 
@@ -136,3 +142,56 @@ def test_a_run_that_was_killed_before_it_had_a_study_is_no_damage(
     recover(path, tmp_path / "study.backup.db")
     assert path.exists() is (content is not None)
     assert not caplog.text
+
+
+@contextlib.contextmanager
+def full_disk(left: int = 0) -> Iterator[None]:
+    """Let no file grow beyond these bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def test_a_whole_study_on_a_full_disk_is_no_damage(study: Path) -> None:
+    before = {path.name: path.read_bytes() for path in study.parent.iterdir()}
+    with full_disk(), pytest.raises(OSError, match=f"{study} cannot be read.*space") as raised:
+        recover(study, study.with_name("study.backup.db"))
+    assert find_full_disk(raised.value)
+    assert {name: (study.parent / name).read_bytes() for name in before} == before
+    assert not list(study.parent.glob("*.damaged*"))
+    assert len(values(study)) == 3
+
+
+def test_a_study_that_another_process_holds_is_no_damage(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("busi_tune.study.backup.WAIT_SECONDS", 0.1)
+    said = f"{study} cannot be read .database is locked.*no other process"
+    with held(study), pytest.raises(OSError, match=said) as raised:
+        recover(study, study.with_name("study.backup.db"))
+    assert not find_full_disk(raised.value)
+    assert not list(study.parent.glob("*.damaged*"))
+    assert len(values(study)) == 3
+
+
+def test_a_copy_for_which_there_is_no_space_takes_its_place_later(study: Path) -> None:
+    backup = study.with_name("study.backup.db")
+    damage(study, "truncated")
+    with full_disk(40_000), pytest.raises(OSError):  # space for SQLite's index, not for the copy
+        recover(study, backup)
+    assert {path.name for path in study.parent.iterdir()} == {"study.backup.db", "study.db.damaged"}
+    recover(study, backup)
+    assert values(study) == values(backup)

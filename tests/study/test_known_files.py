@@ -45,6 +45,8 @@ def test_a_truncated_record_of_them_is_set_aside_and_made_anew(
     path.write_text(whole[:length])
     again = read_known(config, space, tmp_path)
     assert again.baselines == known.baselines
-    assert f"{path.name} is damaged" in caplog.text
+    assert path.read_text() == whole[:length], "only who holds the run's lock sets it aside"
     keep_known(again, tmp_path)
+    assert f"{path.name} is damaged" in caplog.text
+    assert path.with_name(f"{path.name}.damaged").read_text() == whole[:length]
     assert path.read_text() == whole

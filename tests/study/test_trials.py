@@ -133,6 +133,27 @@ def test_a_failed_trial_is_told_with_its_reason(tmp_path: Path, outcome: Outcome
     assert table["reason"][0]
 
 
+def test_a_trial_killed_before_its_failure_was_told_completes_without_its_reason(
+    tmp_path: Path,
+) -> None:
+    config = make_config(num_trials=1)
+    with open_study(tmp_path / "study.db", config) as study, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "tell", raise_kill)
+        plan = make_plan(study, config, tmp_path)
+        training = plan.next_training()
+        assert training is not None
+        with pytest.raises(KeyboardInterrupt):
+            plan.on_end(training, Outcome("failed", {}, "its worker died"))
+    with open_study(tmp_path / "study.db", config) as study:
+        run_all(make_plan(study, config, tmp_path))
+        table = trials_table(study, SPACE)
+    assert table[["state", "reason"]].to_numpy().tolist() == [["COMPLETE", ""]]
+
+
+def raise_kill(*arguments: Any, **named: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_halving_keeps_the_best_third_at_a_rung(tmp_path: Path) -> None:
     config = make_config(num_trials=9, sampler="random", min_epochs=2, reduction_factor=3)
     with open_study(tmp_path / "study.db", config) as study:

@@ -11,6 +11,7 @@ import torch
 from busi_tune.config import Config
 from busi_tune.models import ARCHITECTURES
 from busi_tune.run_directory import locked, was_set_aside
+from busi_tune.training.disk import remove_checkpoints
 from busi_tune.training.loop import fit
 from busi_tune.training.mend import mend_training, mend_trainings
 from busi_tune.training.result import read_result
@@ -151,15 +152,30 @@ def test_the_epochs_of_an_unfinished_training_are_written_again(
     assert_restored(trainings / "broken", made / "finished")
 
 
-def test_a_pruned_training_is_not_trained_further(trainings: Path) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_pruned_training_is_not_trained_further(trainings: Path, lost: bool) -> None:
     folder = trainings / "pruned"
     before = read_result(folder)
+    if lost:
+        remove_checkpoints(folder)
     cut(folder / "result.json")
     recorder, _ = refit(folder)
     after = read_result(folder)
     assert before is not None and after is not None
     assert dataclasses.replace(after, seconds=before.seconds) == before
     assert [row["epoch"] for row in recorder.rows] == [2]
+
+
+def test_a_finished_training_that_was_asked_to_stop_in_its_last_epoch_is_trained_again(
+    trainings: Path, made: Path
+) -> None:
+    folder = trainings / "finished"
+    (folder / "stop").touch()
+    remove_checkpoints(folder)
+    cut(folder / "result.json")
+    recorder, _ = refit(folder)
+    assert [row["epoch"] for row in recorder.rows] == [1, 2, 3, 4]
+    assert_restored(folder, made / "finished")
 
 
 def test_whole_trainings_are_left_alone(trainings: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -185,6 +201,13 @@ def test_a_damaged_reason_of_a_failure_is_set_aside(trainings: Path) -> None:
     assert not (trainings / "broken" / "failure.json").exists()
     assert (trainings / "broken" / "failure.json.damaged").exists()
     assert (trainings / "broken" / "last.ckpt").exists()
+
+
+def test_scraps_of_a_killed_training_are_removed(trainings: Path) -> None:
+    scrap = trainings / "broken" / ".last.ckpt.ab_12xyz"
+    scrap.touch()
+    mend_trainings(trainings)
+    assert not scrap.exists()
 
 
 def test_a_folder_in_use_is_left_to_its_user(trainings: Path) -> None:
