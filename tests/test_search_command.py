@@ -13,6 +13,8 @@ from busi_tune.run_directory import locked, read_json, write_json
 from tests.faults.runs import content, results
 from tests.orchestration.conftest import run_cluster
 from tests.processes import TINY, run
+from tests.study.test_dashboard import ask, open_dashboard
+from tests.test_trackers import read_mlflow
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -89,9 +91,20 @@ def test_other_images_are_refused(run_dir: Path) -> None:
     assert_refused(run_dir, ["--data.phantom_images=41"], "data.phantom_images")
 
 
+def test_the_dashboard_shows_the_study_of_a_search(run_dir: Path) -> None:
+    trials = pd.read_csv(run_dir / "trials.csv")
+    with open_dashboard(run_dir / run_directory.STUDY) as app:
+        (summary,) = ask(app, "/api/studies")["study_summaries"]
+        shown = ask(app, f"/api/studies/{summary['study_id']}")["trials"]
+    assert [each["state"].upper() for each in shown] == trials["state"].tolist()
+    values = [value for each in shown for value in each.get("values", [])]
+    assert values == pytest.approx(trials["value"].dropna().tolist())
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated::mlflow")
 def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    arguments = [*SMALL, "--search.inner_folds=2", "--search.trackers=tensorboard"]
+    arguments = [*SMALL, "--search.inner_folds=2", "--search.trackers=tensorboard,mlflow"]
     arguments += ["--search.rung_unit=seconds", "--search.min_seconds=0.01"]
     arguments += ["--training.max_seconds=60"]
     done = run("search", [*arguments, f"--run_dir={run_dir}"])
@@ -105,6 +118,9 @@ def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Pat
     steps = sorted(study.trials[0].intermediate_values)
     assert steps[-1] > 2, "rungs count epochs"
     assert list(run_dir.rglob("events.out.tfevents.*"))
+    trained = epochs.groupby(["trial", "fold"]).size()
+    told = {name: len(history) for name, (_, history) in read_mlflow(run_dir).items()}
+    assert told == {f"trial {trial} fold {fold}": num for (trial, fold), num in trained.items()}
 
 
 def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> None:
