@@ -137,3 +137,20 @@ def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert pd.read_csv(run_dir / "trials.csv")["trial"].tolist() == list(range(4))
     assert results(run_dir).items() > before.items()
+
+
+def test_stretched_and_letterboxed_images_are_searched_in_one_run(tmp_path: Path) -> None:
+    ways, run_dir = ["letterbox", "stretch"], tmp_path / "run"
+    for way in ways:
+        (tmp_path / f"{way}.yaml").write_text(f"data.resize: {way}\n")
+    space = '--search.space={"data.resize": ["stretch", "letterbox"]}'
+    starts = ",".join(str(tmp_path / f"{way}.yaml") for way in ways)
+    arguments = [*SMALL, "--search.refit=1", space, f"--search.start={starts}"]
+    done = run("search", [*arguments, f"--run_dir={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(run_dir / "trials.csv")
+    assert trials["data.resize"].tolist() == ways
+    assert trials["value"].nunique() == 2, "both trials had the same images"
+    won = trials.loc[trials["value"].idxmax(), "data.resize"]
+    assert f"resize: {won}" in (run_dir / run_directory.BEST).read_text()
+    assert (run_dir / "report.html").exists()

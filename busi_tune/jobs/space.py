@@ -105,7 +105,7 @@ def _choices_of_networks(space: list[Dimension]) -> list[Dimension]:
     """Return the choices of model settings and sizes, and those on which they depend."""
     wanted: set[str] = set()
     for dimension in reversed(space):
-        if dimension.name.startswith(("model.", "data.")) or dimension.name in wanted:
+        if dimension.name.startswith(("model.", "data.image_size")) or dimension.name in wanted:
             wanted |= {dimension.name, *(name for name, _ in dimension.when)}
     return [dimension for dimension in space if dimension.choices and dimension.name in wanted]
 
