@@ -1,6 +1,7 @@
 """What the command lines share: flags, --help, logging, and errors as one message and a code."""
 
 import logging
+import math
 import shlex
 import signal
 import sys
@@ -15,11 +16,13 @@ from jsonargparse import ArgumentParser
 
 from busi_tune import run_directory
 from busi_tune.config import Config
+from busi_tune.config_jobs import SearchConfig
 from busi_tune.flags import build_parser, load_models, parse_flags, source_of_setting, to_config
 from busi_tune.full_disk import describe_full_disk, find_full_disk
 from busi_tune.kfold_models import load_search, resolve_search, take_images_of_models
 from busi_tune.remote.address import is_remote
 from busi_tune.run_directory import read_json, refuse_existing
+from busi_tune.search_rules import read_duration
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
 from busi_tune.study.starts import REPORT
 
@@ -193,12 +196,23 @@ def _resumed(
             f"{folder} cannot go on with other settings; changed: {'; '.join(changed)}. "
             "Leave them as they were, or start a new run"
         )
-    if new.search.num_trials < old.search.num_trials:
-        raise ValueError(
-            f"search.num_trials may only grow on --resume: it was {old.search.num_trials}, "
-            f"not {new.search.num_trials}"
-        )
+    _refuse_less(old.search, new.search)
     return new
+
+
+def _refuse_less(old: SearchConfig, new: SearchConfig) -> None:
+    """Refuse a search that would end earlier than the trials of its first start."""
+    if new.num_trials < old.num_trials:
+        raise ValueError(
+            f"search.num_trials may only grow on --resume: it was {old.num_trials}, "
+            f"not {new.num_trials}"
+        )
+    before, now = (read_duration(each.budget) or math.inf for each in (old, new))
+    if now < before:
+        raise ValueError(
+            f"search.budget may only grow on --resume: it was {old.budget or 'without limit'}, "
+            f"not {new.budget}"
+        )
 
 
 def _has_trained(folder: Path, config: Config) -> bool:

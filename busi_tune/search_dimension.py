@@ -11,7 +11,7 @@ from busi_tune.flags import typed
 from busi_tune.settings import FIELDS, check_setting, flatten, unknown_field
 
 _SECTIONS = ("model", "loss", "optimizer", "augment", "training")
-_SEARCHED_DATA = "data.image_size"
+_SEARCHED_DATA = ("data.image_size", "data.resize")
 _KEYS = {"low", "high", "log", "step", "choices", "value", "when"}
 _DEFAULTS = flatten(Config())
 
@@ -21,7 +21,8 @@ _REASONS = {
     "storage": "it says where trainings are kept",
     "training.monitor": "one search ranks by one monitor",
     "training.device": "it says where a training runs, not what it computes",
-    "data": f"trials are compared on the same images; of data only {_SEARCHED_DATA} is searched",
+    "data": f"trials are compared on the same images; of data only "
+    f"{' and '.join(_SEARCHED_DATA)} are searched",
     "search": "it says how the search itself goes",
     "kfold": "it is a setting of the cross-validation",
     "resources": "all trials take the same from the cluster",
@@ -138,10 +139,10 @@ def _refuse_setting(name: str, where: str) -> None:
         raise ValueError(f"search.space: {unknown_field(str(name))}")
     section = name.partition(".")[0]
     reason = _REASONS.get(name, _REASONS.get(section, ""))
-    if name != _SEARCHED_DATA and reason:
+    if name not in _SEARCHED_DATA and reason:
         raise ValueError(
             f"{where}: a trial cannot change this setting, because {reason}; search "
-            f"{', '.join(_SECTIONS)} settings or {_SEARCHED_DATA}"
+            f"{', '.join(_SECTIONS)} settings, {' or '.join(_SEARCHED_DATA)}"
         )
 
 

@@ -19,9 +19,11 @@ from busi_tune.config import Config
 from busi_tune.search_conditions import check_conditions, order_dimensions
 from busi_tune.search_dimension import Dimension, Trial, read_dimension
 
-__all__ = ["Dimension", "Trial", "compile_space", "image_sizes", "is_active", "sample"]
+__all__ = [
+    "Dimension", "Trial", "compile_space", "image_sizes", "image_ways", "is_active", "sample",
+]  # fmt: skip
 
-_SIZE = "data.image_size"
+_SIZE, _WAY = "data.image_size", "data.resize"
 _MOST_SIZES = 8
 
 
@@ -69,6 +71,13 @@ def image_sizes(config: Config) -> list[int]:
             )
         sizes |= set(values)
     return sorted(sizes, key=lambda size: (size != config.data.image_size, size))
+
+
+def image_ways(config: Config) -> list[str]:
+    """Return how a search brings its images to squares, the configuration's own way first."""
+    own = config.data.resize
+    searched = read_dimension(_WAY, config.search.space.get(_WAY, own)).choices
+    return [own, *(way for way in searched if way != own)]
 
 
 def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:

@@ -163,6 +163,15 @@ def test_resume_takes_the_stored_configuration(tmp_path: Path) -> None:
     assert (options.config.seed, options.config.search.num_trials) == (7, 8)
 
 
+def test_the_time_of_a_search_may_grow_to_no_limit_and_not_back(tmp_path: Path) -> None:
+    run = f"--resume={stored_run(tmp_path / 'timed', {'search.budget': '1h'})}"
+    for budget in ("60m", "61m", ""):
+        assert parse(COMMAND, [run, f"--search.budget={budget}"]).config.search.budget == budget
+    run = f"--resume={stored_run(tmp_path / 'endless', {})}"
+    with pytest.raises(ValueError, match="it was without limit, not 2h"):
+        parse(COMMAND, [run, "--search.budget=2h"])
+
+
 @pytest.mark.parametrize("lost", [1, 2, 300, 1500])
 def test_a_configuration_that_breaks_off_does_not_pass_for_a_whole_one(
     tmp_path: Path, lost: int
@@ -187,12 +196,13 @@ def test_a_damaged_environment_is_named(tmp_path: Path) -> None:
         (["--optimizer.lr", "0.5"], "optimizer.lr: 0.001 -> 0.5"),
         (["--resources.num_workers", "2"], "resources.num_workers: 1 -> 2"),
         (["--search.num_trials", "3"], "may only grow"),
+        (["--search.budget", "59m"], "budget may only grow on --resume: it was 1h, not 59m"),
     ],
 )
 def test_resume_with_other_settings_is_refused_with_the_difference(
     tmp_path: Path, flags: list[str], message: str
 ) -> None:
-    folder = stored_run(tmp_path / "run", {})
+    folder = stored_run(tmp_path / "run", {"search.budget": "1h"})
     (folder / "trainings" / "key").mkdir(parents=True)
     write(folder / "trainings" / "key" / run_directory.EPOCHS, "epoch\n1\n")
     with pytest.raises(ValueError, match=message):

@@ -153,7 +153,10 @@ def test_every_configuration_in_the_project_is_valid(
         # Every network of the largest space takes a minute.
         monkeypatch.setattr("busi_tune.jobs.space.MOST_NETWORKS", 20)
         monkeypatch.setattr("busi_tune.jobs.space.LEAST_SAMPLES", 20)
-        check_space(compile_space(config.search.space), config)
+        space = compile_space(config.search.space)
+        seen = {example.model.architecture for example in check_space(space, config).values()}
+        every = next((d.choices for d in space if d.name == "model.architecture"), ())
+        assert len(seen) >= 0.8 * len(every)
     if config.kfold.models:
         from busi_tune.kfold_models import resolve_models
 

@@ -14,6 +14,8 @@ from busi_tune.training.checkpoint import save_checkpoint
 from tests.faults.runs import content, results, without_clock
 from tests.orchestration.conftest import run_cluster
 from tests.processes import TINY, run
+from tests.study.test_dashboard import ask, open_dashboard
+from tests.test_trackers import read_mlflow
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -119,9 +121,20 @@ def test_other_images_are_refused(run_dir: Path) -> None:
     assert_refused(run_dir, ["--data.phantom_images=41"], "data.phantom_images")
 
 
+def test_the_dashboard_shows_the_study_of_a_search(run_dir: Path) -> None:
+    trials = pd.read_csv(run_dir / "trials.csv")
+    with open_dashboard(run_dir / run_directory.STUDY) as app:
+        (summary,) = ask(app, "/api/studies")["study_summaries"]
+        shown = ask(app, f"/api/studies/{summary['study_id']}")["trials"]
+    assert [each["state"].upper() for each in shown] == trials["state"].tolist()
+    values = [value for each in shown for value in each.get("values", [])]
+    assert values == pytest.approx(trials["value"].dropna().tolist())
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated::mlflow")
 def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    arguments = [*SMALL, "--search.inner_folds=2", "--search.trackers=tensorboard"]
+    arguments = [*SMALL, "--search.inner_folds=2", "--search.trackers=tensorboard,mlflow"]
     arguments += ["--search.rung_unit=seconds", "--search.min_seconds=0.01"]
     arguments += ["--training.max_seconds=60"]
     done = run("search", [*arguments, f"--run_dir={run_dir}"])
@@ -135,6 +148,9 @@ def test_trials_over_inner_folds_are_tracked_and_pruned_by_seconds(tmp_path: Pat
     steps = sorted(study.trials[0].intermediate_values)
     assert steps[-1] > 2, "rungs count epochs"
     assert list(run_dir.rglob("events.out.tfevents.*"))
+    trained = epochs.groupby(["trial", "fold"]).size()
+    told = {name: len(history) for name, (_, history) in read_mlflow(run_dir).items()}
+    assert told == {f"trial {trial} fold {fold}": num for (trial, fold), num in trained.items()}
 
 
 def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> None:
@@ -151,3 +167,20 @@ def test_a_budget_ends_the_search_and_a_greater_one_goes_on(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert pd.read_csv(run_dir / "trials.csv")["trial"].tolist() == list(range(4))
     assert results(run_dir).items() > before.items()
+
+
+def test_stretched_and_letterboxed_images_are_searched_in_one_run(tmp_path: Path) -> None:
+    ways, run_dir = ["letterbox", "stretch"], tmp_path / "run"
+    for way in ways:
+        (tmp_path / f"{way}.yaml").write_text(f"data.resize: {way}\n")
+    space = '--search.space={"data.resize": ["stretch", "letterbox"]}'
+    starts = ",".join(str(tmp_path / f"{way}.yaml") for way in ways)
+    arguments = [*SMALL, "--search.refit=1", space, f"--search.start={starts}"]
+    done = run("search", [*arguments, f"--run_dir={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(run_dir / "trials.csv")
+    assert trials["data.resize"].tolist() == ways
+    assert trials["value"].nunique() == 2, "both trials had the same images"
+    won = trials.loc[trials["value"].idxmax(), "data.resize"]
+    assert f"resize: {won}" in (run_dir / run_directory.BEST).read_text()
+    assert (run_dir / "report.html").exists()

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from busi_tune.config import Config
-from busi_tune.search_space import compile_space, image_sizes, sample
+from busi_tune.search_space import compile_space, image_sizes, image_ways, sample
 from busi_tune.settings import FIELDS, flatten, override
 
 SPACE = {
@@ -74,7 +74,7 @@ def test_a_chain_of_conditions_is_drawn_in_its_order_however_it_is_written() -> 
 def test_all_settings_that_describe_a_model_or_its_training_can_be_searched() -> None:
     sections = ("model", "loss", "optimizer", "augment", "training")
     names = {name for name in FIELDS if name.partition(".")[0] in sections}
-    names = names - {"training.monitor", "training.device"} | {"data.image_size"}
+    names = names - {"training.monitor", "training.device"} | {"data.image_size", "data.resize"}
     defaults = flatten(Config())
     compiled = compile_space({name: defaults[name] for name in names})
     assert sample(compiled, optuna.trial.FixedTrial({})) == {name: defaults[name] for name in names}
@@ -160,7 +160,7 @@ NAME = "model.architecture"
         ({"model.encoder": [datetime.date(2024, 1, 1), "b"]}, "search.space, model.encoder: "),
         ({"optimizer.name": ["adma"]}, "search.space, optimizer.name: "),
         ({"seed": [1, 2]}, "because all trials share one seed"),
-        ({"data.root": ["a", "b"]}, "of data only data.image_size is searched"),
+        ({"data.root": ["a", "b"]}, "of data only data.image_size and data.resize are searched"),
         ({"data.image_size": [128, 4]}, "data.image_size must be at least 8, not 4"),
     ],
 )
@@ -278,6 +278,14 @@ def test_images_are_needed_at_every_size_of_the_space(entry: Any, sizes: list[in
     space = {"data.image_size": entry} if entry else {"optimizer.lr": [0.1, 0.2]}
     config = override(Config(), {"data.image_size": 96, "search.space": space})
     assert image_sizes(config) == sizes
+
+
+@pytest.mark.parametrize("entry", ["stretch", ["stretch", "letterbox"]])
+def test_images_are_needed_in_every_way_of_the_space(entry: Any) -> None:
+    config = override(Config(), {"data.resize": "letterbox", "search.space": {LR: [0.1, 0.2]}})
+    assert image_ways(config) == ["letterbox"]
+    config = override(config, {"search.space": {"data.resize": entry}})
+    assert image_ways(config) == ["letterbox", "stretch"]
 
 
 def test_too_many_sizes_are_refused() -> None:

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 _FORMAT = "3"  # of check, stored files and resizing; another one is never read
 _WAIT_SECONDS = 600.0
 
+Form = tuple[int, str]
+"""The side in pixels and the way in which images are brought to squares."""
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -56,6 +59,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def form(self) -> Form:
+        """`data.image_size` and `data.resize`."""
+        return self.image_size, self.resize
 
     def box(self, index: int) -> Box:
         """Rows and columns of its square in which an image lies."""

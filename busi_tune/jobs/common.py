@@ -11,7 +11,7 @@ from typing import Any
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, SOME_FAILED, ClusterError, Options
 from busi_tune.config import Config
-from busi_tune.data.cache import ImageSet, find_root, load_images
+from busi_tune.data.cache import Form, ImageSet, find_root, load_images
 from busi_tune.data.exclusions import find_excluded
 from busi_tune.data.phases import Phases
 from busi_tune.data.splits import Split, load_splits, name_parts, save_splits
@@ -79,13 +79,12 @@ def load_run_images(options: Options, command: str) -> ImageSet:
 
 
 def images_at(config: Config, images: ImageSet) -> ImageSet:
-    """Return the images of a run at the size of one of its configurations.
+    """Return the images of a run in the size and way of resizing of one of its configurations.
 
     Raises:
         ValueError: the folder has changed since the others were decoded.
     """
-    size = config.data.image_size
-    if images.image_size == size:
+    if images.form == (config.data.image_size, config.data.resize):
         return images
     with Phases() as progress:
         other = load_images(config.data, progress)
@@ -204,7 +203,7 @@ def take_up(run_dir: Path, plan: Plan, config: Config) -> None:
 
 def run_on_cluster(
     plan: Plan,
-    images: ImageSet | Mapping[int, ImageSet],
+    images: ImageSet | Mapping[Form, ImageSet],
     splits: Mapping[str, Split],
     config: Config,
     run: str,
@@ -217,7 +216,7 @@ def run_on_cluster(
 
     Args:
         plan: what to train.
-        images: the images of all trainings, or a set for each of their sizes.
+        images: the images of all trainings, or a set for each of their forms.
         splits: the splits by name.
         config: of the run.
         run: its name for people, in metrics and in Ray's dashboard.

@@ -30,7 +30,7 @@ from busi_tune.jobs.nested import (
     open_searches,
     report_failures,
 )
-from busi_tune.jobs.search import load_sizes, place_ended
+from busi_tune.jobs.search import load_forms, place_ended
 from busi_tune.kfold_models import resolve_models
 from busi_tune.plan import JoinedPlan, ListPlan, Training
 from busi_tune.results.gather import Reader, gather_run, warn_of_older
@@ -50,7 +50,7 @@ def run_kfold(options: Options) -> int:
         show_plan(parts, images, next(iter(folds.values())), config, run_dir)
         return DONE
     check_disk(parts, options)
-    sets = load_sizes(search.config, images) if search else images
+    sets = load_forms(search.config, images) if search else images
     with (
         open_run("kfold", options, images, draw_folds, storage) as splits,
         open_searches(search, splits, images, run_dir) as searches,

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, SOME_FAILED, Options
 from busi_tune.config import Config
-from busi_tune.data.cache import ImageSet
+from busi_tune.data.cache import Form, ImageSet
 from busi_tune.data.splits import Split, make_holdout, make_inner_folds
 from busi_tune.jobs.common import (
     check_models,
@@ -35,7 +35,7 @@ from busi_tune.plan import FollowedPlan, JoinedPlan, ListPlan, Plan, Training, r
 from busi_tune.remote.run import StoredRun
 from busi_tune.results.gather import gather_epochs, gather_images
 from busi_tune.run_directory import was_set_aside, write_atomic
-from busi_tune.search_space import Dimension, image_sizes
+from busi_tune.search_space import Dimension, image_sizes, image_ways
 from busi_tune.settings import override, to_yaml
 from busi_tune.study.objectives import best_trial
 from busi_tune.study.starts import Known, keep_known, read_known
@@ -66,7 +66,7 @@ def run_search(options: Options) -> int:
         show_plan(parts, images, split, config, run_dir)
         return DONE
     check_disk(parts, options)
-    sets = load_sizes(config, images)
+    sets = load_forms(config, images)
     with (
         open_run(
             "search", options, images, lambda: make_closed(images, config, known), storage
@@ -189,12 +189,19 @@ class Search:
         write_atomic(self.run_dir / run_directory.BEST, to_yaml(best))
 
 
-def load_sizes(config: Config, images: ImageSet) -> dict[int, ImageSet]:
-    """Decode the images at every size that a trial or a baseline may have."""
-    sizes = image_sizes(config)
-    if len(sizes) > 1:
-        logger.info("the search has images of %s pixels", ", ".join(map(str, sizes)))
-    return {size: images_at(override(config, {"data.image_size": size}), images) for size in sizes}
+def load_forms(config: Config, images: ImageSet) -> dict[Form, ImageSet]:
+    """Decode the images in every size and way of resizing that a trial or a baseline may have."""
+    sizes, ways = image_sizes(config), image_ways(config)
+    if len(sizes) * len(ways) > 1:
+        listed = ", ".join(map(str, sizes))
+        logger.info("the search has images of %s pixels, resized by %s", listed, ", ".join(ways))
+    return {
+        (size, way): images_at(
+            override(config, {"data.image_size": size, "data.resize": way}), images
+        )
+        for size in sizes
+        for way in ways
+    }
 
 
 def make_closed(images: ImageSet, config: Config, known: Known) -> dict[str, Split]:

@@ -63,8 +63,8 @@ def _warn_of_idle_pruner(config: Config) -> None:
 def check_space(space: list[Dimension], config: Config) -> dict[str, Config]:
     """Refuse a space that allows what no training could run with, by trying what it allows.
 
-    Every combination of the choices that make a network and its image size is tried, as long as
-    there are no more than `MOST_NETWORKS`, each with a draw of all other settings.
+    Every combination of the choices that make a network and its image size is tried, each with a
+    draw of all other settings; where there are more than `MOST_NETWORKS`, as many draws at random.
 
     Returns:
         An example of each architecture and encoder.
@@ -75,8 +75,15 @@ def check_space(space: list[Dimension], config: Config) -> dict[str, Config]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
     checked: set[tuple[object, ...]] = set()
     examples: dict[str, Config] = {}
-    networks = list(itertools.islice(_networks(_choices_of_networks(space), {}), MOST_NETWORKS))
-    if len(networks) > MANY_NETWORKS:
+    every = _networks(_choices_of_networks(space), {})
+    networks = list(itertools.islice(every, MOST_NETWORKS + 1))
+    if len(networks) > MOST_NETWORKS:
+        logger.info(
+            "search.space allows more than %d networks: as many are checked, drawn at random",
+            MOST_NETWORKS,
+        )
+        networks = [{}] * MOST_NETWORKS
+    elif len(networks) > MANY_NETWORKS:
         logger.info("checking the %d networks that search.space allows", len(networks))
     for network in [*networks, *({} for _ in range(LEAST_SAMPLES - len(networks)))]:
         study.enqueue_trial(network)
@@ -98,7 +105,7 @@ def _choices_of_networks(space: list[Dimension]) -> list[Dimension]:
     """Return the choices of model settings and sizes, and those on which they depend."""
     wanted: set[str] = set()
     for dimension in reversed(space):
-        if dimension.name.startswith(("model.", "data.")) or dimension.name in wanted:
+        if dimension.name.startswith(("model.", "data.image_size")) or dimension.name in wanted:
             wanted |= {dimension.name, *(name for name, _ in dimension.when)}
     return [dimension for dimension in space if dimension.choices and dimension.name in wanted]
 

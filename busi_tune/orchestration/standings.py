@@ -100,7 +100,8 @@ class Standings:
         return self._ranked()[:number]
 
     def _ranked(self) -> list[Contender]:
-        ranked = [each for each in self._contenders.values() if each.is_ranked]
+        # The live table reads them in a thread of its own while others are added.
+        ranked = [each for each in list(self._contenders.values()) if each.is_ranked]
         return sorted(ranked, key=lambda each: -self._sign * each.mean)
 
 

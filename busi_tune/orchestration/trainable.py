@@ -16,7 +16,7 @@ from ray.tune.trainable.function_trainable import wrap_function
 
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
-from busi_tune.data.cache import ImageSet
+from busi_tune.data.cache import Form, ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
@@ -30,8 +30,8 @@ from busi_tune.scratch import scratch_folder
 from busi_tune.settings import changed_settings, override
 
 Fit = Callable[..., Any]
-Images = ImageSet | Mapping[int, ImageSet]
-"""The images of all trainings, or of each its own by their size."""
+Images = ImageSet | Mapping[Form, ImageSet]
+"""The images of all trainings, or of each its own by their size and way of resizing."""
 
 # How often Ray Train looks at its workers; its own 2 s would be most of a short training.
 WORKER_POLL_SECONDS = "0.1"
@@ -75,16 +75,16 @@ def build_trainable(
 ) -> Any:
     """Return the function that Tune runs for each training, with its resources.
 
-    The images go to the object store once a size, whatever the number of trainings.
+    The images go to the object store once a form, whatever the number of trainings.
 
     Args:
         request: what each training takes from the cluster.
-        images: the images of all trainings, or a set for each of their sizes.
+        images: the images of all trainings, or a set for each of their forms.
         splits: the splits by name.
         fit: stands in for `busi_tune.training.loop.fit`.
     """
     sets = [images] if isinstance(images, ImageSet) else images.values()
-    stored = {each.image_size: ray.put(each) for each in sets}
+    stored = {each.form: ray.put(each) for each in sets}
     if request.num_workers == 1:
         function = tune.with_parameters(
             _train_in_actor, stored=stored, splits=dict(splits), fit=fit
@@ -114,7 +114,7 @@ def _show_names(function: Any, reused: bool) -> Any:
 
 
 def _train_in_actor(
-    message: dict[str, Any], stored: dict[int, Any], splits: dict[str, Split], fit: Fit | None
+    message: dict[str, Any], stored: Mapping[Form, Any], splits: dict[str, Split], fit: Fit | None
 ) -> None:
     _run(message, stored, splits, fit, tune.report)
 
@@ -185,7 +185,7 @@ def _train_as_rank(config: dict[str, Any]) -> None:
 
 def _run(
     message: dict[str, Any],
-    stored: Mapping[int, Any],
+    stored: Mapping[Form, Any],
     splits: Mapping[str, Split],
     fit: Fit | None,
     report: Callable[[dict[str, Any]], None],
@@ -230,10 +230,10 @@ def _run(
         workplace.close()
 
 
-def _find_images(config: Config, stored: Mapping[int, Any]) -> ImageSet:
-    """Return the images at the training's size; a single set is that of all trainings."""
-    size = config.data.image_size if len(stored) > 1 else next(iter(stored))
-    images: ImageSet = ray.get(stored[size])
+def _find_images(config: Config, stored: Mapping[Form, Any]) -> ImageSet:
+    """Return the images in the training's form; a single set is that of all trainings."""
+    own = (config.data.image_size, config.data.resize)
+    images: ImageSet = ray.get(stored[own if len(stored) > 1 else next(iter(stored))])
     return images
 
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Mapping
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from busi_tune.config import Config
 from busi_tune.search_dimension import read_dimension
@@ -59,8 +59,8 @@ class HalvingPruner(optuna.pruners.BasePruner):
 
     Rungs lie at `first * factor ** k`, below `last`, the end of a training. A trial that has come
     to one goes on only if its best value so far is among the best 1 / factor of the trials that
-    came as far. It comes to a rung with its first report at or beyond it, and its value there is
-    the best until then.
+    came as far and have not failed. It comes to a rung with its first report at or beyond it, and
+    its value there is the best until then.
     """
 
     def __init__(self, first: float, factor: int, last: float = math.inf) -> None:
@@ -79,6 +79,7 @@ class HalvingPruner(optuna.pruners.BasePruner):
             _best_at(other, rung, better)
             for other in study.get_trials(deepcopy=False)
             if other.number != trial.number
+            and other.state != TrialState.FAIL
             and (other.last_step or 0) >= rung
             and self._competes(trial, other)
         ]

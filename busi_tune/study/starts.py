@@ -17,7 +17,7 @@ from busi_tune.config import Config, ModelConfig
 from busi_tune.flags import load_settings, name_files, typed_override
 from busi_tune.kfold_models import MODEL_SECTIONS, is_model_name
 from busi_tune.run_directory import set_aside, write_atomic
-from busi_tune.search_space import Dimension, image_sizes, is_active
+from busi_tune.search_space import Dimension, image_sizes, image_ways, is_active
 from busi_tune.settings import dotted, flatten, from_dict, override
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def read_baselines(config: Config) -> dict[str, Config]:
 
     Raises:
         ValueError: a file that cannot be read, breaks a rule, has another's name or wants images
-            of a size that the search does not have.
+            of a size or data.resize that the search does not have.
     """
     words = config.search.baselines
     files = [Path(word) for word in words if word != REPORT]
@@ -274,11 +274,11 @@ def _resolve_baseline(config: Config, settings: Mapping[str, Any], source: str) 
             f"{source} was made for images of {own['data.image_size']} pixels, the search has "
             f"{', '.join(map(str, sizes))}: compare at a size of the search"
         )
-    resize = settings.get("data.resize", config.data.resize)
-    if resize != config.data.resize:
+    ways = image_ways(config)
+    if own.get("data.resize", ways[0]) not in ways:
         raise ValueError(
-            f"{source} was made for images of data.resize {resize}, the search has "
-            f"{config.data.resize}: compare at that of the search"
+            f"{source} was made for images of data.resize {own['data.resize']}, the search has "
+            f"{', '.join(ways)}: compare at that of the search"
         )
     if "data.chosen_on" in settings:
         own["data.chosen_on"] = settings["data.chosen_on"]
@@ -290,5 +290,5 @@ def _own_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in settings.items()
-        if name.partition(".")[0] in MODEL_SECTIONS or name == "data.image_size"
+        if name.partition(".")[0] in MODEL_SECTIONS or name in ("data.image_size", "data.resize")
     }

@@ -75,3 +75,18 @@ def test_the_one_combination_of_many_that_cannot_be_trained_is_found() -> None:
     }
     with pytest.raises(ValueError, match=r"model\.decoder_attention scse does not go with"):
         check_space(compile_space(space), Config())
+
+
+def test_of_too_many_networks_some_of_every_architecture_are_checked_and_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("busi_tune.jobs.space.MOST_NETWORKS", 12)
+    monkeypatch.setattr("busi_tune.jobs.space.LEAST_SAMPLES", 0)
+    networks = ["unet", "attention_unet", "report_cnn"]
+    widths = {"choices": list(range(1, 13)), "when": {"model.architecture": networks[:2]}}
+    space = compile_space({"model.architecture": networks, "model.base_width": widths})
+    with caplog.at_level(logging.INFO):
+        examples = check_space(space, Config())
+    assert set(examples) == set(networks)
+    said = "search.space allows more than 12 networks: as many are checked, drawn at random"
+    assert said in caplog.messages

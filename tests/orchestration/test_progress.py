@@ -7,7 +7,7 @@ from rich.console import Console
 
 from busi_tune.config import Config
 from busi_tune.orchestration.progress import Progress
-from busi_tune.orchestration.standings import describe_settings, draw_sparkline
+from busi_tune.orchestration.standings import Contender, describe_settings, draw_sparkline
 from busi_tune.plan import Outcome, Training
 from busi_tune.run_directory import write_json
 from busi_tune.settings import override
@@ -165,6 +165,21 @@ def test_trials_of_several_searches_are_told_apart() -> None:
         training = Training(f"trial 0 of {split}", {"trial": 0}, Config(), split, Path("unused"))
         run.end(training, value)
     assert "trial 0 of 0-0/search │ 1" in run.screen()
+
+
+def test_the_table_is_drawn_while_others_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(4)
+    run.end(run.training(0), 0.5)
+    others = iter([1, 2])
+
+    def is_ranked(contender: Contender) -> bool:
+        for number in others:
+            run.end(run.training(number), 0.25)
+        return True
+
+    monkeypatch.setattr(Contender, "is_ranked", property(is_ranked))
+    run.screen()
+    assert "trial 2" in run.screen()
 
 
 def test_settings_are_named_in_short_where_they_differ() -> None:

@@ -1,5 +1,6 @@
 """The study of a search as optuna-dashboard reads it, through its own web application."""
 
+import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -37,11 +38,20 @@ def ask(app: Any, path: str) -> Any:
     return json.loads(body)
 
 
+@contextlib.contextmanager
+def open_dashboard(study: Path) -> Iterator[Any]:
+    """Open the dashboard on a study."""
+    from optuna_dashboard import wsgi
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{study}")
+    yield wsgi(storage)
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 @pytest.fixture
 def dashboard(tmp_path: Path) -> Iterator[Any]:
     """The dashboard on the study of a search that is still open elsewhere."""
-    from optuna_dashboard import wsgi
-
     path = tmp_path / "study.db"
     config = override(Config(), {"search.sampler": "random"})
     with open_study(path, config) as study:
@@ -55,10 +65,8 @@ def dashboard(tmp_path: Path) -> Iterator[Any]:
         study.tell(pruned, state=optuna.trial.TrialState.PRUNED)
         study.ask()
         assert (tmp_path / "study.db-wal").exists()
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
-        yield wsgi(storage)
-        storage.remove_session()
-        storage.engine.dispose()
+        with open_dashboard(path) as app:
+            yield app
 
 
 def test_the_dashboard_shows_the_study_and_its_trials_while_the_search_runs(dashboard: Any) -> None:

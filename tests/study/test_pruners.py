@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from busi_tune.config import Config
 from busi_tune.settings import override
@@ -36,6 +37,15 @@ def test_a_rung_in_seconds_is_reached_by_the_first_report_beyond_it() -> None:
     # What the cheap one did after the rung is not held against the dear one.
     study = make_study([cheap, [(40_000, 0.5)]])
     assert not is_pruned(HalvingPruner(30_000, 2), study, 1)
+
+
+@pytest.mark.parametrize("state", [s for s in TrialState if s != TrialState.WAITING], ids=str)
+def test_a_failed_trial_is_no_competitor(state: TrialState) -> None:
+    study = optuna.create_study(direction="maximize")
+    value = 0.9 if state == TrialState.COMPLETE else None
+    study.add_trial(create_trial(state=state, value=value, intermediate_values={3: 0.9}))
+    study.ask().report(0.1, 3)
+    assert is_pruned(HalvingPruner(3, 2), study, 1) is (state != TrialState.FAIL)
 
 
 def test_between_rungs_every_trial_goes_on() -> None:

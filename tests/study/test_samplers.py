@@ -1,4 +1,6 @@
-"""What TPE makes of trials that were stopped where rungs count seconds."""
+"""What TPE makes of trials that still run, and of those stopped where rungs count seconds."""
+
+from typing import Any
 
 import optuna
 import pytest
@@ -63,3 +65,36 @@ def test_proposals_come_from_where_values_are_good(multivariate: bool) -> None:
         study.sampler = sampler
         proposed.append(study.ask({"lr": LR}).params["lr"])
     assert sum(proposed) / len(proposed) > 0.65
+
+
+def test_settings_under_conditions_are_proposed_together_with_the_others() -> None:
+    study = optuna.create_study()
+    for name in ("dropout", "base_width"):
+        both = {"lr": LR, name: LR}
+        study.add_trial(
+            create_trial(value=0.5, params=dict.fromkeys(both, 0.5), distributions=both)
+        )
+    sampler = build_sampler(Config().search, 0, [], 2)
+    together = sampler.infer_relative_search_space(study, study.ask())
+    assert set(together) == {"lr", "dropout", "base_width"}
+
+
+def num_proposed_near_the_best(running: list[float]) -> int:
+    """Count proposals of ten seeds near 0.7, where values are best, while others run."""
+    proposed = []
+    for seed in range(10):
+        study = optuna.create_study(direction="maximize")
+        for lr in (number / 20 for number in range(20)):
+            known: dict[str, Any] = {"params": {"lr": lr}, "distributions": {"lr": LR}}
+            study.add_trial(create_trial(value=-abs(lr - 0.7), **known))
+        for lr in running:
+            known = {"params": {"lr": lr}, "distributions": {"lr": LR}}
+            study.add_trial(create_trial(state=TrialState.RUNNING, **known))
+        study.sampler = build_sampler(Config().search, seed, [], 20)
+        proposed.append(study.ask({"lr": LR}).params["lr"])
+    return sum(abs(lr - 0.7) < 0.05 for lr in proposed)
+
+
+def test_trials_are_proposed_apart_from_those_that_still_run() -> None:
+    assert num_proposed_near_the_best(running=[]) >= 8
+    assert num_proposed_near_the_best(running=[0.68, 0.7, 0.72]) <= 2

@@ -48,6 +48,12 @@ SCHEDULES = {
     "onecycle": "rose along a cosine from 1/25 of that in {rise} and fell to zero along another",
     "plateau": "fell to a third whenever {plateau_patience} epochs had brought no improvement",
 }
+SAMPLERS = {
+    "tpe": "TPE",
+    "gp": "a Gaussian process",
+    "nsga2": "NSGA-II",
+    "random": "random draws",
+}
 MONITORS = {
     "val_dice": "the highest mean Dice over all validation images, normal ones included",
     "val_dice_tumour": "the highest mean Dice over the validation images with a lesion",
@@ -117,7 +123,7 @@ def _kept(run: KfoldRun) -> str:
 def describe_search(run: KfoldRun) -> str:
     """Say how the model of a nested search came about."""
     settings = partial(run.setting, NESTED)
-    sampler = {"tpe": "TPE", "random": "random draws"}[settings("search.sampler")]
+    sampler = SAMPLERS[settings("search.sampler")]
     pruner = settings("search.pruner")
     stopped = f", poor ones stopped early ({pruner})" if pruner != "none" else ""
     return (

@@ -40,14 +40,30 @@ def write_search_tables(run: SearchRun) -> None:
     caption = (
         f"Best and median {run.monitor} of the complete trials with each choice, and the best that "
         "any of them had seen, pruned ones included. A setting under a condition counts where it "
-        "was in use. The search tries good choices more often, so counts are no random sample of "
-        "the space, and differences between rows are no test."
+        f"was in use. {_how_drawn(run)}"
     )
     optimizers = choices[choices["setting"] == OPTIMIZER]
     if (optimizers["complete"] > 0).sum() > 1:
         caption += f" {REPORT_ON_ADAM}"
     listed = Table(caption, choices) if len(choices) else "The space has no setting with choices."
     write_page(folder, "choices", "Choices", [listed])
+
+
+def _how_drawn(run: SearchRun) -> str:
+    """Say how far the trials are a random sample of the space."""
+    search = run.config.search
+    no_test = "differences between rows are no test"
+    if search.sampler != "random":
+        return (
+            "The search tries good choices more often, so counts are no random sample of the "
+            f"space, and {no_test}."
+        )
+    drawn = "Trials are draws at random from the space"
+    if search.start:
+        drawn += ", but for known configurations (`search.start`), which are tried first"
+    if "PRUNED" in set(run.trials["state"]):
+        drawn += "; some were stopped, so the complete ones are no random sample"
+    return f"{drawn}. {no_test.capitalize()}."
 
 
 def rank_trials(run: SearchRun) -> pd.DataFrame:

@@ -1,13 +1,15 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 import pytest
 
 from busi_tune import run_directory
+from busi_tune.config_jobs import SearchConfig
 from busi_tune.kfold_models import NESTED
 from busi_tune.results.pages.methods import write_methods
+from busi_tune.results.pages.recipes import SAMPLERS
 from busi_tune.settings import override, to_yaml
 from tests.results.conftest import read_kfold
 
@@ -180,14 +182,15 @@ def test_what_is_not_known_of_a_training_is_not_counted(kfold_run: Path) -> None
     assert "In 1 of 2 trainings the best epoch was" in text
 
 
-def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
+@pytest.mark.parametrize("sampler", get_args(get_type_hints(SearchConfig)["sampler"]))
+def test_a_nested_search_is_described_by_its_space(kfold_run: Path, sampler: str) -> None:
     for name in (run_directory.FOLDS, run_directory.EPOCHS, run_directory.IMAGES):
         rows = pd.read_csv(kfold_run / name)
         rows.replace({"model": {"report_cnn": NESTED}}).to_csv(kfold_run / name, index=False)
     space = {"optimizer.lr": {"low": 1e-4, "high": 1e-2}, "loss.bce": [0.5, 1.0]}
     change(kfold_run, {
         "kfold.models": {"unet": {}},
-        "kfold.search": {"search": {"num_trials": 7, "sampler": "random", "space": space}},
+        "kfold.search": {"search": {"num_trials": 7, "sampler": sampler, "space": space}},
     })  # fmt: skip
     trials = pd.DataFrame({"repeat": 0, "fold": [0, 0, 1, 1], "epochs": 8, "seconds": 1800.0})
     trials.assign(seconds=[1800.0] * 3 + [float("nan")]).to_csv(
@@ -196,7 +199,7 @@ def test_a_nested_search_is_described_by_its_space(kfold_run: Path) -> None:
     text = methods(kfold_run)
     assert "The 4 trainings of folds and 3 trials of the searches inside them took 1.5" in text
     assert f"`{NESTED}` is a nested cross-validation" in text
-    assert "7 trials by random draws, poor ones stopped early (halving)" in text
+    assert f"7 trials by {SAMPLERS[sampler]}, poor ones stopped early (halving)" in text
     assert "searched `optimizer.lr` and `loss.bce`" in text
     assert text.count("learning rate of 0.001") == 1
 

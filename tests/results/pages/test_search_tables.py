@@ -75,6 +75,37 @@ def test_a_choice_under_a_condition_counts_where_it_was_in_use(search_run: Path)
     assert sizes["trials"].sum() == 3
 
 
+GUIDED = "good choices more often, so counts are no random sample"
+DRAWN = "draws at random from the space"
+STOPPED = "some were stopped, so the complete ones are no random sample"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "unsaid"),
+    [
+        ({}, [GUIDED], [DRAWN]),
+        ({"sampler": "gp", "pruner": "none"}, [GUIDED], [DRAWN]),
+        ({"sampler": "random"}, [f"{DRAWN}, but for known configurations", STOPPED], [GUIDED]),
+        (
+            {"sampler": "random", "pruner": "none", "start": []},
+            [f"{DRAWN}. Differences between rows are no test."],
+            ["no random sample"],
+        ),
+    ],
+)
+def test_choices_say_how_far_the_trials_are_a_random_sample(
+    search_run: Path, settings: dict[str, Any], said: list[str], unsaid: list[str]
+) -> None:
+    search_for(search_run, {f"search.{name}": value for name, value in settings.items()})
+    if "pruner" in settings:
+        trials = pd.read_csv(search_run / run_directory.TRIALS)
+        trials.replace({"state": {"PRUNED": "FAIL"}}).to_csv(search_run / run_directory.TRIALS)
+    write_search_tables(read_search(search_run))
+    page = (search_run / "tables/choices.md").read_text()
+    assert [words for words in said if words not in page] == []
+    assert [words for words in unsaid if words in page] == []
+
+
 def test_a_search_over_optimisers_says_what_the_report_claims(search_run: Path) -> None:
     write_search_tables(read_search(search_run))
     assert "Adam" not in (search_run / "tables/choices.md").read_text()
