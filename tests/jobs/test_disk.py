@@ -126,5 +126,5 @@ def test_trials_are_forecast_at_the_greatest_width_of_the_space(
     narrow = override(one.config, {"search.space": {"model.base_width": [8, 16]}})
     wide = override(one.config, {"search.space": {"model.base_width": [8, 512]}})
     check_disk([Part({"unet": narrow}, 3, 40, 3), Part({"unet": wide}, 3)], one)
-    with pytest.raises(ValueError, match="alone, with 1 trainings at a time, .*, need more than"):
+    with pytest.raises(ValueError, match=r"alone, with 1 trainings at a time, .*, need more than"):
         check_disk([Part({"unet": wide}, 3, 40, 3)], one)
