@@ -167,7 +167,7 @@ def locked(folder: Path, wait_seconds: float = 0.0, why: str = "") -> Iterator[N
                     ) from None
                 if waited >= SAY_SECONDS and not said:
                     said = True
-                    logger.info("waiting for another process that works in %s", folder)
+                    logger.warning("waiting for another process that works in %s", folder)
                 time.sleep(0.1)
         yield
 

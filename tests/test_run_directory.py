@@ -98,6 +98,15 @@ def test_the_lock_keeps_a_second_process_out_until_the_first_dies(tmp_path: Path
         pass
 
 
+def test_a_longer_wait_for_the_lock_is_said_as_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("busi_tune.run_directory.SAY_SECONDS", 0.0)
+    with locked(tmp_path), pytest.raises(TimeoutError), locked(tmp_path, wait_seconds=0.15):
+        pass
+    assert caplog.messages == [f"waiting for another process that works in {tmp_path}"]
+
+
 def test_other_code_does_not_go_on_with_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

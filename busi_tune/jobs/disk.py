@@ -25,7 +25,9 @@ _WIDTH = "model.base_width"
 def check_disk(parts: Sequence[Part], options: Options) -> None:
     """Say what the checkpoints of a new run will take, and refuse one for which there is no room.
 
-    A resumed run has some of its checkpoints already and is not checked.
+    Counted are as many trainings at a time as this machine alone has room for; a cluster may run
+    more. Predictions, rows, tables, figures and the study come on top. A resumed run has some of
+    its checkpoints already and is not checked.
 
     Args:
         parts: the trainings of the whole run.
@@ -43,7 +45,10 @@ def check_disk(parts: Sequence[Part], options: Options) -> None:
         for part in parts
     )
     there, free = find_free(trainings_folder(config, options.run_dir))
-    forecast = f"about {format_bytes(needed)} of checkpoints, {at_a_time} trainings at a time"
+    forecast = (
+        f"about {format_bytes(needed)} of checkpoints alone, with {at_a_time} trainings at a time, "
+        "as on this machine"
+    )
     if needed > free:
         raise ValueError(
             f"{forecast}, need more than the {format_bytes(free)} that are free in {there}: make "

@@ -20,6 +20,7 @@ from busi_tune.data.cache import Form, ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
+from busi_tune.orchestration.messages import DISK_FULL, STORAGE_LOST, telling
 from busi_tune.orchestration.ranks import RanksConfig
 from busi_tune.orchestration.starts import note_start
 from busi_tune.plan import Training
@@ -35,11 +36,6 @@ Images = ImageSet | Mapping[Form, ImageSet]
 
 # How often Ray Train looks at its workers; its own 2 s would be most of a short training.
 WORKER_POLL_SECONDS = "0.1"
-
-DISK_FULL = "disk_full"
-"""What a training reports instead of an epoch where it could not write; the value is its folder."""
-STORAGE_LOST = "storage_lost"
-"""What it reports where the storage was lost; the value says why."""
 
 
 def to_message(training: Training, address: str = "") -> dict[str, Any]:
@@ -116,7 +112,8 @@ def _show_names(function: Any, reused: bool) -> Any:
 def _train_in_actor(
     message: dict[str, Any], stored: Mapping[Form, Any], splits: dict[str, Split], fit: Fit | None
 ) -> None:
-    _run(message, stored, splits, fit, tune.report)
+    with telling(tune.report):
+        _run(message, stored, splits, fit, tune.report)
 
 
 def _train_on_workers(message: dict[str, Any], request: Request, shared: list[Any]) -> None:
@@ -125,7 +122,8 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # for the dashboard
     workplace = _find_workplace(message)
     try:
-        workplace.forget_failure()
+        with telling(tune.report):
+            workplace.forget_failure()
     except StorageError as error:
         tune.report({STORAGE_LOST: str(error)})
         return
@@ -153,9 +151,11 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
 def _build_trainer(
     message: dict[str, Any], request: Request, shared: list[Any], scratch: Path
 ) -> TorchTrainer:
+    to_tune = TuneReportCallback()
+    told = to_tune._training_actor_item_queue  # unlike Ray Train's reports, from any rank at once
     return TorchTrainer(
         _train_as_rank,
-        train_loop_config={"message": message, "shared": shared},
+        train_loop_config={"message": message, "shared": shared, "told": told},
         torch_config=RanksConfig(),
         scaling_config=train.ScalingConfig(
             num_workers=request.num_workers,
@@ -173,14 +173,15 @@ def _build_trainer(
                 max_failures=0,
                 controller_failure_limit=0,  # type: ignore[call-arg]
             ),
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+            callbacks=[to_tune],  # type: ignore[list-item]
         ),
     )
 
 
 def _train_as_rank(config: dict[str, Any]) -> None:
     stored, splits, fit = ray.get(config["shared"][0])
-    _run(config["message"], stored, splits, fit, train.report)
+    with telling(config["told"].put):
+        _run(config["message"], stored, splits, fit, train.report)
 
 
 def _run(

@@ -21,17 +21,11 @@ from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request, connected, resolve_request
+from busi_tune.orchestration.messages import DISK_FULL, STORAGE_LOST, Messages
 from busi_tune.orchestration.nodes import Nodes
 from busi_tune.orchestration.quiet import Lines, Unsaved
 from busi_tune.orchestration.starts import find_last_addresses
-from busi_tune.orchestration.trainable import (
-    DISK_FULL,
-    STORAGE_LOST,
-    Fit,
-    Images,
-    build_trainable,
-    to_message,
-)
+from busi_tune.orchestration.trainable import Fit, Images, build_trainable, to_message
 from busi_tune.orchestration.waiting import Waiting
 from busi_tune.plan import Outcome, Plan, Training, read_outcome
 from busi_tune.remote.objects import StorageError
@@ -175,6 +169,7 @@ class PlanScheduler(Unsaved, FIFOScheduler):
         self._searcher = searcher
         self._plan = plan
         self._observer = observer
+        self._messages = Messages()
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Note the epoch before the training is allowed to go on.
@@ -184,6 +179,7 @@ class PlanScheduler(Unsaved, FIFOScheduler):
             StorageError: a training lost the storage; likewise.
         """
         training = self._searcher.trainings[trial.trial_id]
+        self._messages.say(training.name, result)
         if DISK_FULL in result:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), result[DISK_FULL])
         if STORAGE_LOST in result:
