@@ -83,7 +83,7 @@ def lose_node(
         What became of the run, and what it said.
     """
     log = folder / "log"
-    with _inside(cluster):
+    with inside(cluster):
         driver = _begin(command, cluster, folder)
         wait_until(
             lambda: all(_is_training_on(node, folder / "storage") for node in cluster.living()),
@@ -106,7 +106,7 @@ def lose_node(
 def run_whole(command: str, cluster: Cluster, folder: Path) -> tuple[Outcome, str]:
     """Run a command to its end without a fault."""
     log = folder / "log"
-    with _inside(cluster):
+    with inside(cluster):
         wait_for_end(_begin(command, cluster, folder), log, WAIT_SECONDS)
     return _compare(command, folder, Before({}, {})), log.read_text()
 
@@ -114,21 +114,21 @@ def run_whole(command: str, cluster: Cluster, folder: Path) -> tuple[Outcome, st
 def lose_head(cluster: Cluster, other: Cluster, folder: Path) -> tuple[Outcome, str]:
     """Run a search, lose the head with its driver, and resume it on another cluster."""
     log, storage = folder / "log", folder / "storage"
-    with _inside(cluster):
+    with inside(cluster):
         driver = _begin("search", cluster, folder)
         wait_until(lambda: len(results(storage)) >= 2, "the second result", WAIT_SECONDS)
         kill(driver)
         cluster.nodes[0].kill()
     before = _look(storage)
     assert len(before.results) < NUM_TRAININGS, "the search was over already"
-    with _inside(other):
+    with inside(other):
         again = start("search", [f"--resume={folder / 'run'}"], log, other.address)
         wait_for_end(again, log, WAIT_SECONDS)
     return _compare("search", folder, before), log.read_text()
 
 
 @contextlib.contextmanager
-def _inside(cluster: Cluster) -> Iterator[None]:
+def inside(cluster: Cluster) -> Iterator[None]:
     """Make commands find the cluster and its token, and end them."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cluster.environment.items():
