@@ -11,7 +11,6 @@ import ray
 from ray import train, tune
 from ray.train import ControllerError, TrainingFailedError
 from ray.train.torch import TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.trainable.function_trainable import wrap_function
 
 from busi_tune.command_line import ClusterError
@@ -22,6 +21,7 @@ from busi_tune.full_disk import find_full_disk
 from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.messages import DISK_FULL, STORAGE_LOST, telling
 from busi_tune.orchestration.ranks import RanksConfig
+from busi_tune.orchestration.reports import FirstRank, Tell, reports_to_tune
 from busi_tune.orchestration.starts import note_start
 from busi_tune.plan import Training
 from busi_tune.remote.objects import StorageError
@@ -120,18 +120,25 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = WORKER_POLL_SECONDS
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(request.wait_seconds)
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # for the dashboard
+    with reports_to_tune() as tell:
+        try:
+            _train_and_tell(message, request, shared, tell)
+        except StorageError as error:
+            tell({STORAGE_LOST: str(error)})
+
+
+def _train_and_tell(
+    message: dict[str, Any], request: Request, shared: list[Any], tell: Tell
+) -> None:
     workplace = _find_workplace(message)
-    try:
-        with telling(tune.report):
-            workplace.forget_failure()
-    except StorageError as error:
-        tune.report({STORAGE_LOST: str(error)})
-        return
+    with telling(tell):
+        workplace.forget_failure()
+    loop_config = {"message": message, "shared": shared, "tell": tell}
     try:
         # Only the process that this one starts writes there, never the ranks, which keep no
         # checkpoint through Ray Train; so it need not be a place that other nodes see.
         with scratch_folder("ray_train") as scratch:
-            _build_trainer(message, request, shared, scratch).fit()
+            _build_trainer(loop_config, request, scratch).fit()
     except ControllerError as error:
         reason = ClusterError(
             f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
@@ -141,21 +148,18 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
         raise reason from error
     except TrainingFailedError as error:
         if DISK_FULL in str(error):  # what led to a rank's exception does not come along with it
-            tune.report({DISK_FULL: message["folder"]})
+            tell({DISK_FULL: message["folder"]})
         elif STORAGE_LOST in str(error):
-            tune.report({STORAGE_LOST: f"{message['address']} could not be reached by its workers"})
+            tell({STORAGE_LOST: f"{message['address']} could not be reached by its workers"})
         elif not workplace.has_failed_for_good():
             raise  # a worker died: it is tried again
 
 
-def _build_trainer(
-    message: dict[str, Any], request: Request, shared: list[Any], scratch: Path
-) -> TorchTrainer:
-    to_tune = TuneReportCallback()
-    told = to_tune._training_actor_item_queue  # unlike Ray Train's reports, from any rank at once
+def _build_trainer(loop_config: dict[str, Any], request: Request, scratch: Path) -> TorchTrainer:
+    name = loop_config["message"]["name"].replace(" ", "-")
     return TorchTrainer(
         _train_as_rank,
-        train_loop_config={"message": message, "shared": shared, "told": told},
+        train_loop_config=loop_config,
         torch_config=RanksConfig(),
         scaling_config=train.ScalingConfig(
             num_workers=request.num_workers,
@@ -166,21 +170,21 @@ def _build_trainer(
         ),
         run_config=train.RunConfig(
             # A name of its own each time: the training's folder is what a retry goes on from.
-            name=f"{message['name'].replace(' ', '-')}-{uuid.uuid4().hex[:8]}",
+            name=f"{name}-{uuid.uuid4().hex[:8]}",
             storage_path=str(scratch),
             # Ray Train would look for a place for its workers for ever, without a word.
             failure_config=train.FailureConfig(
                 max_failures=0,
                 controller_failure_limit=0,  # type: ignore[call-arg]
             ),
-            callbacks=[to_tune],  # type: ignore[list-item]
+            callbacks=[FirstRank(loop_config["tell"])],  # type: ignore[list-item]
         ),
     )
 
 
 def _train_as_rank(config: dict[str, Any]) -> None:
     stored, splits, fit = ray.get(config["shared"][0])
-    with telling(config["told"].put):
+    with telling(config["tell"]):
         _run(config["message"], stored, splits, fit, train.report)
 
 

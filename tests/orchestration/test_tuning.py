@@ -1,6 +1,7 @@
 """The contract between a plan and the cluster, over trainings that cost nothing."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,25 @@ def test_a_full_disk_breaks_the_run_off_and_fails_nothing(
         run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
         assert notes.ended == {"training 0": "finished"}
         assert result_of(trainings[0])["first_epoch"] == 2
+
+
+class SlowPlan(ListPlan):
+    """Takes its time to note an epoch, as a driver on a busy machine does."""
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
+        time.sleep(10)  # for the end of the workers, which leaves nothing that can be seen
+        return super().on_epoch(training, metrics)
+
+
+@pytest.mark.slow
+def test_two_workers_that_end_before_their_last_epoch_is_noted_end(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    """Ray's own report of the end and that of the last epoch would wait for each other."""
+    plan = SlowPlan(make_trainings(1, config_with(resources__num_workers=2, training__epochs=2)))
+    run_plan(plan, images, splits, ResourcesConfig(num_workers=2), notes, make_fit())
+    assert notes.ended == {"training 0": "finished"}
+    assert [epoch for _, epoch in notes.epochs] == [1, 2]
 
 
 @pytest.mark.slow
