@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from optuna.trial import TrialState
 
 from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.run_directory import environment_record, write_atomic
-from tests.faults.runs import results
+from tests.faults.runs import Done, results
 
 NUM_TRIALS = 12
 LATEST = 0.7
@@ -76,9 +76,9 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
     settings, run_dir, whole = [*SETTINGS, f"--seed={seed}"], folder / "run", folder / "whole"
     seconds = run([*settings, f"--run_dir={whole}"], log)
     kills: list[str] = []
-    again: Counter[str] = Counter({name: 0 for name in DONE})
+    again = Counter(Done({}, {}).count_again(Done({}, {})))
     while len(kills) < num_kills:
-        before = look(run_dir)
+        before = Done.of(run_dir)
         begun = (run_dir / "config.yaml").exists()
         line = [f"--resume={run_dir}"] if begun else [*settings, f"--run_dir={run_dir}"]
         driver, moment = start(line, log), chance.uniform(0, LATEST * seconds)
@@ -89,43 +89,14 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.wait()
-        again.update(count_again(before, look(run_dir)))
+        again.update(before.count_again(Done.of(run_dir)))
         kills.append(f"{moment:.1f} s: {len(results(run_dir))}")
-    before = look(run_dir)
+    before = Done.of(run_dir)
     run([f"--resume={run_dir}"] if run_dir.exists() else [*settings, f"--run_dir={run_dir}"], log)
-    again.update(count_again(before, look(run_dir)))
+    again.update(before.count_again(Done.of(run_dir)))
     return {"seed": seed, "seconds": round(seconds, 1), "kills": kills, **again} | (
         compare(run_dir, whole)
     )
-
-
-def epochs(run_dir: Path) -> dict[tuple[str, int], float]:
-    """How long each training had taken by the end of each of its epochs."""
-    tables = ((p.parent.name, pd.read_csv(p)) for p in run_dir.glob("trainings/*/epochs.csv"))
-    return {
-        (key, epoch): seconds
-        for key, table in tables
-        for epoch, seconds in zip(table["epoch"], table["seconds"], strict=True)
-    }
-
-
-DONE: dict[str, Callable[[Path], dict[Any, Any]]] = {"repeated": results, "epochs_again": epochs}
-"""What must not be done twice, each with what changes when it is."""
-
-
-def look(run_dir: Path) -> dict[str, dict[Any, Any]]:
-    """What a search has behind it."""
-    return {name: find(run_dir) for name, find in DONE.items()}
-
-
-def count_again(
-    before: dict[str, dict[Any, Any]], after: dict[str, dict[Any, Any]]
-) -> dict[str, int]:
-    """Count what is gone or was done again."""
-    return {
-        name: sum(after[name].get(one) != mark for one, mark in done.items())
-        for name, done in before.items()
-    }
 
 
 def compare(run_dir: Path, whole: Path) -> dict[str, int]:
@@ -155,7 +126,7 @@ def to_page(searches: Sequence[dict[str, Any]]) -> str:
         {
             "Seed": each["seed"],
             "Killed after: trainings finished by then": "; ".join(each["kills"]),
-            "Run again though finished": each["repeated"],
+            "Run again though finished": each["run_again"],
             "Finished epochs run again": each["epochs_again"],
             "Trials lost or double": each["lost_or_double"],
             "Left RUNNING": each["running"],
@@ -189,7 +160,7 @@ def main() -> int:
             searches.append(break_search(len(searches), left, Path(folder)))
         left -= len(searches[-1]["kills"])
         print(json.dumps(searches[-1]), flush=True)
-    counted = (*DONE, "lost_or_double", "running", "differing_tables")
+    counted = ("run_again", "epochs_again", "lost_or_double", "running", "differing_tables")
     totals = {name: sum(each[name] for each in searches) for name in counted}
     line = {"kills": options.kills, "searches": searches, **totals}
     record = environment_record("search_kills", "", 0)

@@ -11,9 +11,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from experiments.faults.search_kills import epochs
 from tests.cluster.nodes import Cluster, Node
-from tests.faults.runs import results
+from tests.faults.runs import Done, results
 from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
 
 NUM_TRAININGS = 6
@@ -32,20 +31,6 @@ COMMANDS = {
 }  # fmt: skip
 WAIT_SECONDS = 240
 """For what takes some seconds, on a loaded machine too."""
-
-
-@dataclass(frozen=True)
-class Before:
-    """A run at the moment before a fault."""
-
-    results: dict[str, float]
-    """When each training that had ended was done."""
-    epochs: dict[tuple[str, int], float]
-    """The epochs that each training had behind it, and how long it had taken until then."""
-
-    def num_epochs(self, key: str) -> int:
-        """Count those of one training."""
-        return sum(owner == key for owner, _ in self.epochs)
 
 
 @dataclass(frozen=True)
@@ -97,7 +82,7 @@ def lose_node(
                 "a training on the node that joined",
                 WAIT_SECONDS,
             )
-            before = _look(folder / "storage")
+            before = Done.of(folder / "storage")
             fault(third)
         wait_for_end(driver, log, WAIT_SECONDS)
     return _compare(command, folder, before), log.read_text()
@@ -108,7 +93,7 @@ def run_whole(command: str, cluster: Cluster, folder: Path) -> tuple[Outcome, st
     log = folder / "log"
     with inside(cluster):
         wait_for_end(_begin(command, cluster, folder), log, WAIT_SECONDS)
-    return _compare(command, folder, Before({}, {})), log.read_text()
+    return _compare(command, folder, Done({}, {})), log.read_text()
 
 
 def lose_head(cluster: Cluster, other: Cluster, folder: Path) -> tuple[Outcome, str]:
@@ -119,7 +104,7 @@ def lose_head(cluster: Cluster, other: Cluster, folder: Path) -> tuple[Outcome, 
         wait_until(lambda: len(results(storage)) >= 2, "the second result", WAIT_SECONDS)
         kill(driver)
         cluster.nodes[0].kill()
-    before = _look(storage)
+    before = Done.of(storage)
     assert len(before.results) < NUM_TRAININGS, "the search was over already"
     with inside(other):
         again = start("search", [f"--resume={folder / 'run'}"], log, other.address)
@@ -157,13 +142,9 @@ def _begin(command: str, cluster: Cluster, folder: Path) -> "subprocess.Popen[by
     return start(command, [*COMMANDS[command], *places], folder / "log", cluster.address)
 
 
-def _look(storage: Path) -> Before:
-    return Before(results(storage), epochs(storage))
-
-
 def _is_training_on(node: Node, storage: Path) -> bool:
     """Whether a node is in the middle of a training."""
-    seen, there = _look(storage), _starts(storage)
+    seen, there = Done.of(storage), _starts(storage)
     return any(
         key not in seen.results and 0 < seen.num_epochs(key) < EPOCHS - 2
         for key in there.loc[there["address"] == node.address, "key"]
@@ -179,17 +160,15 @@ def _starts(storage: Path) -> pd.DataFrame:
     return pd.concat(tables) if tables else pd.DataFrame(columns=["key", "address"])
 
 
-def _compare(command: str, folder: Path, before: Before) -> Outcome:
+def _compare(command: str, folder: Path, before: Done) -> Outcome:
     storage = folder / "storage"
-    after, starts = _look(storage), _starts(storage)
+    after, starts = Done.of(storage), _starts(storage)
     # A result that the lost driver had not told of is taken from its folder by a further start.
     again = starts[starts.duplicated("key") & ~starts["key"].isin(before.results)]
     return Outcome(
         finished=sum(after.num_epochs(key) == EPOCHS for key in after.results),
         named=_count_named(command, folder / "run"),
-        run_again=sum(after.results.get(key) != when for key, when in before.results.items()),
-        # Run again, an epoch takes another time.
-        epochs_again=sum(after.epochs.get(one) != spent for one, spent in before.epochs.items()),
+        **before.count_again(after),
         moved=again["key"].nunique(),
         places=starts["address"].nunique(),
     )

@@ -1,6 +1,7 @@
 """What a run has come to, read from its directory."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +26,45 @@ def epochs_seen(run_dir: Path) -> int:
 
 def results(run_dir: Path) -> dict[str, float]:
     return {f.parent.name: f.stat().st_mtime_ns for f in run_dir.glob("trainings/*/result.json")}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a run has behind it and must not do twice, each with a mark that a repeat would change.
+
+    The epoch under way, which a fault makes begin again, is not among it.
+    """
+
+    results: dict[str, float]
+    """When each training that has ended was done."""
+    epochs: dict[tuple[str, int], float]
+    """The epochs that each training has behind it, and how long it had taken by then."""
+
+    @classmethod
+    def of(cls, run_dir: Path) -> "Done":
+        """Read it from a run's directory or the place of its trainings."""
+        tables = ((f.parent.name, pd.read_csv(f)) for f in run_dir.glob("trainings/*/epochs.csv"))
+        epochs = {
+            (key, epoch): seconds
+            for key, table in tables
+            for epoch, seconds in zip(table["epoch"], table["seconds"], strict=True)
+        }
+        return cls(results(run_dir), epochs)
+
+    def num_epochs(self, key: str) -> int:
+        """Count those of one training."""
+        return sum(owner == key for owner, _ in self.epochs)
+
+    def count_again(self, later: "Done") -> dict[str, int]:
+        """Count the trainings and the epochs that are gone or were done again since."""
+        pairs = {
+            "run_again": (self.results, later.results),
+            "epochs_again": (self.epochs, later.epochs),
+        }
+        return {
+            name: sum(after.get(one) != mark for one, mark in before.items())
+            for name, (before, after) in pairs.items()
+        }
 
 
 def content(run_dir: Path) -> dict[str, bytes]:

@@ -18,6 +18,10 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import connected
 from busi_tune.plan import Training
+from busi_tune.settings import override
+
+Make = Callable[..., list[Training]]
+Splits = dict[str, Split]
 
 _CLUSTER = """
 import sys, ray
@@ -86,6 +90,12 @@ def held(num_cpus: float | None = None) -> Iterator[int]:
     finally:
         with connected():
             ray.kill(ray.get_actor("holder", namespace="test"))
+
+
+def config_with(**settings: Any) -> Config:
+    """Three epochs, and what else is named, with two underscores for each dot."""
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return override(Config(), {"training.epochs": 3} | named)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
-"""What the script that kills searches counts."""
+"""What counts as done, and done twice."""
 
 from pathlib import Path
 
-from experiments.faults.search_kills import count_again, look
+from tests.faults.runs import Done
 
 
 def write_epochs(run_dir: Path, *seconds: float) -> None:
@@ -14,10 +14,10 @@ def write_epochs(run_dir: Path, *seconds: float) -> None:
 
 def test_a_finished_epoch_that_took_another_time_was_run_again(tmp_path: Path) -> None:
     write_epochs(tmp_path, 1.5, 2.5)
-    before = look(tmp_path)
+    before = Done.of(tmp_path)
     write_epochs(tmp_path, 1.5, 2.5, 9.0)
-    assert count_again(before, look(tmp_path)) == {"repeated": 0, "epochs_again": 0}
+    assert before.count_again(Done.of(tmp_path)) == {"run_again": 0, "epochs_again": 0}
     write_epochs(tmp_path, 1.5, 2.75, 9.0)
-    assert count_again(before, look(tmp_path)) == {"repeated": 0, "epochs_again": 1}
+    assert before.count_again(Done.of(tmp_path)) == {"run_again": 0, "epochs_again": 1}
     write_epochs(tmp_path)
-    assert count_again(before, look(tmp_path)) == {"repeated": 0, "epochs_again": 2}
+    assert before.count_again(Done.of(tmp_path)) == {"run_again": 0, "epochs_again": 2}

@@ -1,0 +1,83 @@
+"""Trainings of several workers, the ranks of Ray Train."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from busi_tune.config_jobs import ResourcesConfig
+from busi_tune.data.cache import ImageSet
+from busi_tune.orchestration.tuning import run_plan
+from busi_tune.plan import ListPlan, Training
+from tests.orchestration.conftest import Make, Notes, Splits, config_with, held, make_fit
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+
+
+def test_two_workers_are_ranks_of_one_training(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    trainings = make_trainings(1, config_with(resources__num_workers=2))
+
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import torch.distributed as dist
+
+        (folder / f"rank{dist.get_rank()}").write_text(str(dist.get_world_size()))
+
+    resources = ResourcesConfig(num_workers=2)
+    run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
+    assert notes.ended == {"training 0": "finished"}
+    assert [epoch for _, epoch in notes.epochs] == [1, 2, 3]
+    folder = trainings[0].folder
+    assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
+    assert not (folder / "ray_train").exists()
+
+
+def test_workers_without_a_place_are_said_after_the_wait(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    with held(num_cpus=1) as num_cpus:
+        resources = ResourcesConfig(num_workers=num_cpus, wait_seconds=2, max_failures=0)
+        plan = ListPlan(make_trainings(1, config_with(resources__num_workers=num_cpus)))
+        run_plan(plan, images, splits, resources, notes, make_fit())
+    assert notes.ended == {"training 0": "failed"}
+    assert "workers did not start within 2 s" in notes.reasons["training 0"]
+
+
+def test_a_failure_in_two_workers_is_said_and_not_repeated(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
+        import torch.distributed as dist
+
+        with (folder / f"tries{dist.get_rank()}").open("a") as file:
+            file.write("x")
+        raise FloatingPointError("the loss is nan")
+
+    trainings = make_trainings(1, config_with(resources__num_workers=2))
+    resources = ResourcesConfig(num_workers=2)
+    run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
+    assert notes.reasons == {"training 0": "FloatingPointError: the loss is nan"}
+    # A worker whose neighbour has failed may be ended before its own first try.
+    tries = [path.read_text() for path in trainings[0].folder.glob("tries?")]
+    assert set(tries) == {"x"}
+
+
+class SlowPlan(ListPlan):
+    """Takes its time to note an epoch, as a driver on a busy machine does."""
+
+    def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
+        time.sleep(10)  # for the end of the workers, which leaves nothing that can be seen
+        return super().on_epoch(training, metrics)
+
+
+def test_two_workers_that_end_before_their_last_epoch_is_noted_end(
+    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+) -> None:
+    """Ray's own report of the end and that of the last epoch would wait for each other."""
+    plan = SlowPlan(make_trainings(1, config_with(resources__num_workers=2, training__epochs=2)))
+    run_plan(plan, images, splits, ResourcesConfig(num_workers=2), notes, make_fit())
+    assert notes.ended == {"training 0": "finished"}
+    assert [epoch for _, epoch in notes.epochs] == [1, 2]
