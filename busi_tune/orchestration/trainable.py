@@ -86,14 +86,14 @@ def build_trainable(
             _train_in_actor, stored=stored, splits=dict(splits), fit=fit
         )
         each = {"CPU": request.cpus_per_worker, "GPU": request.gpus_per_worker} | request.place
-        return _show_names(tune.with_resources(function, each), reused=True)
+        return _show_names(tune.with_resources(function, each))
     shared = ray.put((stored, dict(splits), fit))
     function = tune.with_parameters(_train_on_workers, request=request, shared=[shared])
     # The function only waits for its workers: a CPU of its own would be one that they lack.
-    return _show_names(tune.with_resources(function, {"memory": 1}), reused=False)
+    return _show_names(tune.with_resources(function, {"memory": 1}))
 
 
-def _show_names(function: Any, reused: bool) -> Any:
+def _show_names(function: Any) -> Any:
     """Let an actor and its tasks bear the training's name in Ray's dashboard.
 
     Ray asks for the name once, so an actor that takes one training after the other has the first's.
@@ -103,8 +103,7 @@ def _show_names(function: Any, reused: bool) -> Any:
         __qualname__ = "Training"  # as the dashboard calls its actors
 
         def __repr__(self) -> str:
-            name = str(self.config["name"])
-            return f"{name} and later ones" if reused else name
+            return f"{self.config['name']} and later ones"
 
     return NamedTraining
 

@@ -275,7 +275,7 @@ def _tune(
             num_samples=-1,
             # The searcher knows how many; without a number Tune would start them one by one.
             max_concurrent_trials=sys.maxsize,
-            reuse_actors=request.num_workers == 1,
+            reuse_actors=True,
             trial_name_creator=lambda trial: f"{trial.config['name']}".replace(" ", "-"),
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
