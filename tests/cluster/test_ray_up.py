@@ -36,8 +36,8 @@ ON_PREMISE = ROOT / "experiments" / "cluster" / "on_premise.yaml"
 RAY = beside_python("ray")
 DASHBOARD = "http://127.0.0.1:8265"
 LOOPBACK = {"127.0.0.1", "::1"}
-BOTH_NODES = ["--resources.num_workers=2", f"--resources.cpus_per_worker={os.cpu_count()}"]
-"""Each training takes all of the head and all of the worker."""
+WHOLE_NODES = f"--resources.cpus_per_worker={os.cpu_count()}"
+"""Each training takes all of a node, so that two at a time need head and worker."""
 
 
 @dataclass
@@ -128,7 +128,7 @@ def test_every_node_joins(cluster: Cluster) -> None:
     ("command", "settings", "table", "num_rows"),
     [
         ("search", ["--search.num_trials=3", "--search.refit=0"], "trials.csv", 3),
-        ("kfold", ["--kfold.num_folds=2", "--kfold.models={}", *BOTH_NODES], "folds.csv", 2),
+        ("kfold", ["--kfold.num_folds=2", "--kfold.models={}", WHOLE_NODES], "folds.csv", 2),
     ],
 )
 def test_a_submitted_run_ends_with_its_results(

@@ -223,14 +223,13 @@ def test_a_cross_validation_survives_its_storage_and_its_machine(
 def test_nodes_without_a_shared_folder_train_as_ranks_of_one_training(
     cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = [*TINY, "--training.epochs=2", "--kfold.num_folds=2", "--kfold.models={}"]
-    settings += ["--resources.num_workers=2", "--run_dir=runs/run"]
+    settings = [*TINY, "--training.epochs=2", "--resources.num_workers=2", "--run_dir=runs/run"]
     run_dir, log = enter_machine(tmp_path / "first", monkeypatch), tmp_path / "log"
     settings += [f"--storage={storage_for(cluster, server, 'ranks')}"]
-    driver = start("kfold", settings, log, cluster.address)
+    driver = start("train", settings, log, cluster.address)
     wait_for_end(driver, log, STEP_SECONDS)
-    assert len(Stored(server, "ranks").ended()) == 2
-    assert pd.read_csv(run_dir / "folds.csv")["num_workers"].tolist() == [2, 2]
+    assert len(Stored(server, "ranks").ended()) == 1
+    assert pd.read_csv(run_dir / "folds.csv")["num_workers"].tolist() == [2]
     assert not list(run_dir.glob("trainings/*/lock")), "a worker trained in the driver's folder"
 
 
