@@ -1,16 +1,11 @@
 """Ray's dashboard in a real browser: who watches a run recognises its trainings."""
 
-import json
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.watched_run import RUN, START_SECONDS, Watched, watch
-from tests.processes import wait_until
+from tests.cluster.watched_run import RUN, Watched, watch
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -85,25 +80,3 @@ def test_the_page_of_actors_names_the_training(page: "sync_api.Page", watched: W
     row = page.locator("tr", has_text="trial 0 and later ones")
     row.wait_for()
     assert "Training" in row.inner_text().split()
-
-
-def test_the_dashboard_knows_the_workers_of_a_training_by_its_name_and_their_rank(
-    tmp_path: Path,
-) -> None:
-    with watch(tmp_path, num_workers=2) as found:
-        request = urllib.request.Request(
-            f"{found.dashboard}/api/train/v2/runs/v1",
-            headers={"Authorization": f"Bearer {found.token}"},
-        )
-
-        def ranks() -> list[int]:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    runs = json.load(answer)["train_runs"]
-            except urllib.error.HTTPError as error:  # as long as nothing is there
-                error.close()
-                return []
-            attempts = [a for r in runs if r["name"].startswith("trial-3-") for a in r["attempts"]]
-            return [worker["world_rank"] for each in attempts for worker in each["workers"] or []]
-
-        wait_until(lambda: ranks() == [0, 1], "both workers of trial 3", START_SECONDS)

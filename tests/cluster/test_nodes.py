@@ -1,4 +1,7 @@
-"""Several nodes: some join a run, some are lost while they train, the head among them."""
+"""Several nodes: some join a run, some are lost while they train.
+
+experiments/faults/nodes.py loses nodes in more ways, and the head.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.autoscaled import run_autoscaled
-from tests.cluster.broken_runs import lose_head, lose_node, run_whole
+from tests.cluster.broken_runs import lose_node, run_whole
 from tests.cluster.nodes import Cluster, Node, run_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -23,23 +26,12 @@ def cluster() -> Iterator[Cluster]:
 def test_a_run_uses_a_node_that_joins_and_goes_on_without_it(
     cluster: Cluster, tmp_path: Path, command: str
 ) -> None:
-    """Its raylet is killed; experiments/faults/nodes.py loses nodes in other ways too."""
     outcome, said = lose_node(command, Node.kill_raylet, cluster, tmp_path)
     assert outcome.is_whole, outcome
     assert outcome.places == 3, "head, node and the one that joined"
     assert outcome.moved == 1
     assert said.count("a node died, it goes on from its last epoch") == 1, said
     assert "3 node(s) now, up to 3 training(s) at a time" in said
-
-
-def test_a_search_whose_head_is_lost_goes_on_with_another_cluster(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    with run_cluster(1) as other:
-        outcome, said = lose_head(cluster, other, tmp_path)
-    assert outcome.is_whole, outcome
-    assert outcome.moved <= 2, "those under way on the head and on the node"
-    assert "to go, up to 1 at a time" in said
 
 
 def test_an_autoscaler_brings_the_nodes_of_a_run_that_finds_none(tmp_path: Path) -> None:

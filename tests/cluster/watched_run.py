@@ -1,8 +1,6 @@
 """A run to be watched, in a process of its own: three trainings end, the fourth waits to be let go.
 
-With several workers, of which each takes seconds to start, there is the fourth alone.
-
-python -m tests.cluster.watched_run FOLDER NUM_WORKERS starts a cluster, tells where it can be
+python -m tests.cluster.watched_run FOLDER starts a cluster, tells where it can be
 watched in FOLDER/told.json, and goes on once there is FOLDER/go.
 """
 
@@ -48,12 +46,12 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watch(folder: Path, num_workers: int = 1) -> Iterator[Watched]:
+def watch(folder: Path) -> Iterator[Watched]:
     """Start the run, wait for its last training, and let it end on leaving."""
     # Below the folder of a test the names of Ray's sockets would be too long.
     with tempfile.TemporaryDirectory(prefix="watched-") as short, (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.watched_run", str(folder), str(num_workers)],
+            [sys.executable, "-m", "tests.cluster.watched_run", str(folder)],
             cwd=Path(__file__).parents[2],
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -138,15 +136,15 @@ def tell_where(folder: Path) -> None:
     partial.rename(folder / "told.json")
 
 
-def main(folder: Path, num_workers: int) -> None:
+def main(folder: Path) -> None:
     """Run the trainings one after the other."""
     from busi_tune.orchestration.metrics import Metrics
     from busi_tune.orchestration.tuning import run_plan
 
-    config = override(Config(), {"training.epochs": 3, "resources.num_workers": num_workers})
+    config = override(Config(), {"training.epochs": 3})
     trainings = [
         Training(f"trial {i}", {"trial": i}, config, "only", folder / RUN / "trainings" / f"{i}")
-        for i in (range(4) if num_workers == 1 else [3])
+        for i in range(4)
     ]
     threading.Thread(target=tell_where, args=(folder,), daemon=True).start()
     nothing = np.zeros(0, dtype=np.int64)
@@ -155,7 +153,7 @@ def main(folder: Path, num_workers: int) -> None:
             PruningPlan(trainings),
             make_images(),
             {"only": Split(np.array([0]), nothing, nothing)},
-            ResourcesConfig(num_workers=num_workers, max_concurrent=1),
+            ResourcesConfig(max_concurrent=1),
             metrics,
             make_fit(),
             name=RUN,
@@ -163,4 +161,4 @@ def main(folder: Path, num_workers: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]))

@@ -1,14 +1,18 @@
 """Trainings of several workers, the ranks of Ray Train."""
 
+import json
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
+from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Training
 from tests.orchestration.conftest import Make, Notes, Splits, config_with, held, make_fit
@@ -16,7 +20,7 @@ from tests.orchestration.conftest import Make, Notes, Splits, config_with, held,
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
 
-def test_two_workers_are_ranks_of_one_training(
+def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
     trainings = make_trainings(1, config_with(resources__num_workers=2))
@@ -33,6 +37,19 @@ def test_two_workers_are_ranks_of_one_training(
     folder = trainings[0].folder
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     assert not (folder / "ray_train").exists()
+    assert ranks_in_dashboard("training-0-") == [0, 1]
+
+
+def ranks_in_dashboard(name: str) -> list[int]:
+    """The workers that the dashboard shows of the runs of a training."""
+    with connected():
+        url = f"http://{ray._private.worker.get_dashboard_url()}/api/train/v2/runs/v1"
+    token = (Path.home() / ".ray" / "auth_token").read_text().strip()
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        runs = json.load(answer)["train_runs"]
+    attempts = [attempt for run in runs if name in run["name"] for attempt in run["attempts"]]
+    return [worker["world_rank"] for each in attempts for worker in each["workers"] or []]
 
 
 def test_workers_without_a_place_are_said_after_the_wait(
