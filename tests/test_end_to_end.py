@@ -12,7 +12,7 @@ from PIL import Image
 
 from busi_tune import run_directory
 from tests.orchestration.conftest import run_cluster
-from tests.processes import TINY, run, start, wait_until
+from tests.processes import TINY, run, start, wait_for_end, wait_until
 
 pytestmark = pytest.mark.ray
 
@@ -184,7 +184,7 @@ def test_a_terminated_run_says_how_to_go_on(tmp_path: Path) -> None:
     driver = start("search", [*TINY, f"--run_dir={run_dir}"], log, os.environ["RAY_ADDRESS"])
     wait_until(lambda: any(run_dir.glob("trainings/*/epochs.csv")), "an epoch")
     driver.terminate()
-    assert driver.wait(60) == 130
+    wait_for_end(driver, log, 240, code=130)
     assert f"python -m busi_tune.search --resume {run_dir}" in log.read_text()
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.faults.runs import results
-from tests.processes import TINY, start, wait_until
+from tests.processes import TINY, start, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 SEARCH = [*TINY, "--training.epochs=4", "--search.num_trials=4", "--search.refit=0"]
@@ -39,7 +39,9 @@ def fill(filler: Path) -> None:
 def test_a_search_for_which_there_is_no_room_is_refused_before_it_starts(tmp_path: Path) -> None:
     with disk(tmp_path / "disk", 5) as small:
         log = tmp_path / "log"
-        assert start("search", [*SEARCH, f"--run_dir={small / 'run'}"], log).wait() == 2
+        wait_for_end(
+            start("search", [*SEARCH, f"--run_dir={small / 'run'}"], log), log, 300, code=2
+        )
         assert "need more than the 5" in log.read_text()
         assert "Traceback" not in log.read_text()
         assert not list(small.iterdir())
@@ -52,18 +54,18 @@ def test_a_search_whose_disk_fills_goes_on_when_there_is_room_again(tmp_path: Pa
         driver = start("search", [*SEARCH, f"--run_dir={run_dir}"], log)
         wait_until(lambda: len(results(run_dir)) >= 1, "a result")
         fill(filler)
-        assert driver.wait(120) == 3, log.read_text()
+        wait_for_end(driver, log, 240, code=3)
         assert "the disk is full" in log.read_text()
         assert f"--resume {run_dir}" in log.read_text()
         before = results(run_dir)
         assert 1 <= len(before) < 4
 
         fill(filler)
-        assert start("search", [f"--resume={run_dir}"], log).wait(120) == 3, log.read_text()
+        wait_for_end(start("search", [f"--resume={run_dir}"], log), log, 240, code=3)
         assert not list(run_dir.glob("*.damaged*"))
 
         filler.unlink()
-        assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+        wait_for_end(start("search", [f"--resume={run_dir}"], log), log, 300)
         assert results(run_dir).items() >= before.items(), "a finished training was run again"
         trials = pd.read_csv(run_dir / "trials.csv")
         assert trials["state"].tolist() == ["COMPLETE"] * 4

@@ -13,7 +13,7 @@ from tests.faults.runs import (
     watch_orphans,
     without_clock,
 )
-from tests.processes import TINY, kill, kill_a_worker, start, wait_until
+from tests.processes import TINY, kill, kill_a_worker, start, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -30,12 +30,12 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
     wait_until(lambda: finished(run_dir) >= 1, "a result")
     orphans = watch_orphans(kill(driver))
     before = results(run_dir)
-    assert start("kfold", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+    wait_for_end(start("kfold", [f"--resume={run_dir}"], log), log, 300)
     after = results(run_dir)
     assert {key: after[key] for key in before} == before, "a finished fold was run again"
 
     assert not orphans.result(), "processes outlive a killed driver"
-    assert at_once.wait() == 0, (tmp_path / "log of the unbroken").read_text()
+    wait_for_end(at_once, tmp_path / "log of the unbroken", 300)
     for name in ("folds.csv", "epochs.csv", "images.csv"):
         broken, unbroken = (without_clock(folder / name) for folder in (run_dir, whole))
         pd.testing.assert_frame_equal(broken, unbroken, check_exact=True)
@@ -57,7 +57,7 @@ def test_a_killed_nested_cross_validation_ends_with_the_winners_of_an_unbroken_o
     kill(driver)
     before = results(run_dir)
     search.unlink()
-    assert start("kfold", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+    wait_for_end(start("kfold", [f"--resume={run_dir}"], log), log, 300)
     after = results(run_dir)
     assert len(after) == 2 * (2 + 1)
     assert {key: after[key] for key in before} == before, "a finished training was run again"
@@ -75,5 +75,5 @@ def test_a_killed_nested_cross_validation_ends_with_the_winners_of_an_unbroken_o
     assert table["num_test"].sum() == 40
 
     whole, log = content(run_dir), tmp_path / "log of a finished run"
-    assert start("kfold", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+    wait_for_end(start("kfold", [f"--resume={run_dir}"], log), log, 300)
     assert content(run_dir) == whole, "resuming a finished run changed it"

@@ -18,7 +18,7 @@ from tests.faults.runs import (
     watch_orphans,
     without_clock,
 )
-from tests.processes import TINY, kill, kill_a_worker, start, wait_until
+from tests.processes import TINY, kill, kill_a_worker, start, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -43,7 +43,7 @@ def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> No
         assert results(run_dir).items() >= before.items(), "a finished training was run again"
         before = results(run_dir)
         driver = start("search", [f"--resume={run_dir}"], log)
-    assert driver.wait() == 0, log.read_text()
+    wait_for_end(driver, log, 300)
     assert results(run_dir).items() >= before.items(), "a finished training was run again"
 
     assert pd.read_csv(run_dir / "trials.csv")["trial"].tolist() == list(range(6))
@@ -51,13 +51,13 @@ def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> No
     assert not study.get_trials(states=[optuna.trial.TrialState.RUNNING])
     for trial in study.trials:
         assert sorted(trial.intermediate_values) == list(range(1, trial.user_attrs["epochs"] + 1))
-    assert unbroken.wait() == 0, (tmp_path / "log of the unbroken").read_text()
+    wait_for_end(unbroken, tmp_path / "log of the unbroken", 300)
     for name in ("trials.csv", "refits.csv", "epochs.csv", "images.csv"):
         broken_off, at_once = without_clock(run_dir / name), without_clock(whole / name)
         pd.testing.assert_frame_equal(broken_off, at_once, check_exact=True)
 
     everything, log = content(run_dir), tmp_path / "log of a finished run"
-    assert start("search", [f"--resume={run_dir}"], log).wait() == 0, log.read_text()
+    wait_for_end(start("search", [f"--resume={run_dir}"], log), log, 300)
     assert content(run_dir) == everything, "resuming a finished run changed it"
     assert "Ray" not in log.read_text(), "a finished run started Ray"
     assert [future.result() for future in orphans] == [[], []], "processes outlive a killed driver"
