@@ -16,7 +16,8 @@ from tests.faults.runs import Done, results
 from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
 
 NUM_TRAININGS = 6
-EPOCHS = 8
+EPOCHS = 12
+"""So many that two nodes are in the middle of theirs at the same time, see `_is_training_on`."""
 # A lost node is no failure of a training, so none is allowed here.
 SETTINGS = [*TINY, f"--training.epochs={EPOCHS}", "--resources.max_failures=0"]
 COMMANDS = {
