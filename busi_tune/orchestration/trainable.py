@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -200,7 +201,6 @@ def _run(
     disk or a lost storage is no failure of the training: it is left as it is and the driver told.
     """
     config = _read_settings(message)
-    fit = fit or _real_fit(config)
     alone = config.resources.num_workers == 1
     images = _find_images(config, stored)
     workplace = _find_workplace(message)
@@ -216,7 +216,8 @@ def _run(
         folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
         workplace.show_place(*note_start(folder))
         try:
-            fit(config, images, splits[message["split"]], folder, on_epoch_end)
+            run = fit or _real_fit(config)
+            run(config, images, splits[message["split"]], folder, on_epoch_end)
             workplace.keep()
         except SupersededError:
             workplace.wait_for_end()
@@ -267,5 +268,11 @@ def _real_fit(config: Config) -> Fit:
 
     from busi_tune.training.loop import fit
 
+    if ray.get_gpu_ids() and not torch.cuda.is_available():
+        raise ValueError(
+            f"torch cannot use the GPU that Ray gave this training on {socket.gethostname()}: its "
+            f"CUDA {torch.version.cuda} needs a newer NVIDIA driver there, or the container has no "
+            "GPU; mend that, or train on CPUs with resources.gpus_per_worker 0"
+        )
     torch.set_num_threads(max(1, int(config.resources.cpus_per_worker)))
     return fit

@@ -28,7 +28,7 @@ import pandas as pd
 import ray
 
 from busi_tune.results.pages.tables import Table, to_markdown
-from busi_tune.run_directory import write_atomic
+from busi_tune.run_directory import environment_record, write_atomic
 from tests.cluster.broken_runs import NUM_TRAININGS, Outcome, lose_head, lose_node
 from tests.cluster.nodes import Cluster, Node, run_cluster
 
@@ -37,7 +37,7 @@ NODE_FAULTS: dict[str, Callable[[Node], None]] = {
     "node killed at once": Node.kill,
     "network of a node cut": Node.cut,
 }
-HEAD_FAULT = "head and driver killed, resumed on another cluster"
+HEAD_FAULT = "head and driver killed, run directory kept, resumed on another cluster"
 
 
 def break_runs(times: int) -> Iterator[list[dict[str, Any]]]:
@@ -117,9 +117,11 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=5, help="of each fault under each command")
     parser.add_argument("--out", type=Path, help="folder of nodes.csv and nodes.md")
     options = parser.parse_args()
+    record = environment_record("nodes", "", 0)
+    named = {"date": record["time"], "commit": record["commit"], "processor": record["processor"]}
     rows = pd.DataFrame()
     for each in break_runs(options.times):
-        rows = pd.DataFrame(each)
+        rows = pd.DataFrame(each).assign(**named, ray=ray.__version__)
         if options.out:
             write_atomic(options.out / "nodes.csv", rows.to_csv(index=False))
             write_atomic(options.out / "nodes.md", to_page(rows))

@@ -40,13 +40,14 @@ from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Outcome, Training
 from busi_tune.results.pages.tables import Table, to_markdown
-from busi_tune.run_directory import write_atomic
+from busi_tune.run_directory import environment_record, write_atomic
 from busi_tune.settings import override
 from tests.orchestration.conftest import Notes, make_fit, run_cluster
 
 NUM_WORKERS = 2
 CPUS_PER_WORKER = 0.5
 SECONDS_TO_GIVE_BACK = 60
+RECORDED = ("command", "time", "commit", "processor", "cpus", "python")
 
 
 class Groups:
@@ -228,7 +229,8 @@ def main() -> int:
     ):
         os.environ["RAY_ADDRESS"] = address
         line = {"load": options.load} | stop_trainings(options.trainings, Path(folder))
-    line |= {"cpus": os.cpu_count(), "ray": ray.__version__}
+    record = environment_record("placement_groups", "", 0)
+    line |= {name: record[name] for name in RECORDED} | {"ray": ray.__version__}
     print(json.dumps(line))
     if options.out:
         path = options.out / "placement_groups.jsonl"

@@ -47,6 +47,15 @@ class Head:
         (node,) = json.loads(text)["data"]["summary"]
         return {**node, **node["raylet"]}
 
+    def metrics(self) -> str:
+        """Return where the node tells its numbers, which its raylet is told."""
+        (port, *_) = re.findall(r"--metrics_export_port=(\d+)", "\n".join(self.machine.titles()))
+        return f"http://127.0.0.1:{port}/metrics"
+
+    def runs_a_search(self) -> bool:
+        """Whether the cluster is that of a search."""
+        return any("busi_tune.search" in title for title in self.machine.titles())
+
     def gcs(self) -> str:
         """Return the address of the control store, which the raylet is told."""
         (address, *_) = re.findall(r"--gcs-address=(\S+)", "\n".join(self.machine.titles()))
@@ -159,7 +168,7 @@ def test_no_port_takes_a_task_from_strangers(head: Head) -> None:
     }
     allowed = {"UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE", "UNKNOWN"}
     assert not {asked: status for asked, status in said.items() if status not in allowed}
-    if any("busi_tune.search" in title for title in head.machine.titles()):
+    if head.runs_a_search():
         assert list(said.values()).count("UNAUTHENTICATED") >= 2, "a worker, asked twice"
 
 
@@ -172,3 +181,14 @@ def test_the_token_opens_the_control_store_to_other_nodes(head: Head) -> None:
 def test_strangers_get_no_environment_made(head: Head) -> None:
     url = f"http://{head.machine.address}:{head.node()['runtimeEnvAgentPort']}"
     assert ask(head.stranger, f"{url}/get_or_create_runtime_env", "", {})[0] == 401
+    assert ask(head.stranger, f"{url}/get_or_create_runtime_env", "0" * 64, {})[0] == 403
+
+
+def test_a_search_has_its_name_in_the_dashboard_and_tells_its_numbers(head: Head) -> None:
+    if not head.runs_a_search():
+        pytest.skip("nothing runs on the head as cluster.yaml starts it")
+    jobs = json.loads(ask(head.machine, f"{HERE}/api/jobs/", head.token)[1])
+    assert "run" in [(job["metadata"] or {}).get("job_name") for job in jobs]
+    wait_until(
+        lambda: "ray_busi_tune_trainings" in ask(head.machine, head.metrics())[1], "numbers", 120
+    )

@@ -62,7 +62,8 @@ class Cluster:
 
     @property
     def settings(self) -> dict[str, str]:
-        return {"TMPDIR": str(self.laptop.home), "RAY_AUTH_MODE": "token"}
+        to_jobs = {"RAY_AUTH_MODE": "token", "RAY_API_SERVER_ADDRESS": DASHBOARD}
+        return {"TMPDIR": str(self.laptop.home), **to_jobs}
 
     @property
     def token(self) -> str:
@@ -124,33 +125,63 @@ def test_every_node_joins(cluster: Cluster) -> None:
     wait_until(lambda: alive() == 2, "the worker", 240)
 
 
-@pytest.mark.parametrize(
-    ("command", "settings", "table", "num_rows"),
-    [
-        ("search", ["--search.num_trials=3", "--search.refit=0"], "trials.csv", 3),
-        ("kfold", ["--kfold.num_folds=2", "--kfold.models={}", WHOLE_NODES], "folds.csv", 2),
-    ],
-)
-def test_a_submitted_run_ends_with_its_results(
-    cluster: Cluster, images: str, command: str, settings: list[str], table: str, num_rows: int
-) -> None:
-    run_dir = cluster.head.home / "first" / command
-    words = ["python", "-m", f"busi_tune.{command}", *TINY, *settings, f"--run_dir={run_dir}"]
-    words += ["--training.epochs=2", f"--storage={cluster.storage}", f"--data.root={images}"]
-    submit = ["job", "submit", "--address", DASHBOARD, "--submission-id", command]
-    said = cluster.ray(*submit, "--working-dir", ".", "--", *words)
-    assert "succeeded" in said
-    assert command in named_jobs(cluster)
+def submit(cluster: Cluster, name: str, words: list[str], *flags: str) -> str:
+    """Submit a command of this project under a name; what `ray job submit` says."""
+    line = ["job", "submit", *flags, "--submission-id", name, "--working-dir", ".", "--"]
+    return cluster.ray(*line, "python", "-m", *words)
+
+
+def settings_for(cluster: Cluster, images: str, command: str) -> list[str]:
+    """What a short run needs, in a folder of the head and with the storage that all see."""
+    places = [f"--run_dir={cluster.head.home / 'first' / command}", f"--data.root={images}"]
+    return [*TINY, "--training.epochs=2", f"--storage={cluster.storage}", *places]
+
+
+def fetch(cluster: Cluster, command: str) -> Path:
+    """Fetch a run from the head to the laptop."""
     runs = cluster.laptop.home / "runs"
-    cluster.ray("rsync-down", str(cluster.file), str(run_dir), f"{runs}/")
-    assert len(pd.read_csv(runs / command / table)) == num_rows
+    there = str(cluster.head.home / "first" / command)
+    cluster.ray("rsync-down", str(cluster.file), there, f"{runs}/")
     assert (runs / command / "report.html").is_file()
+    return runs / command
 
 
-def named_jobs(cluster: Cluster) -> set[str]:
-    """The names that the page of jobs has for what was submitted."""
+def jobs(cluster: Cluster) -> dict[str, str]:
+    """What the dashboard says of every job that was submitted."""
     _, text = ask(cluster.laptop, f"{DASHBOARD}/api/jobs/", cluster.token)
-    return {job["submission_id"] for job in json.loads(text)}
+    return {job["submission_id"]: job["status"] for job in json.loads(text)}
+
+
+def as_in_readme(line: str) -> list[str]:
+    """A command of Ray's, in the words in which README has it."""
+    assert f"`{line}`" in (ROOT / "README.md").read_text()
+    return line.split()[1:]
+
+
+def test_a_search_is_watched_stopped_and_goes_on_as_the_readme_says(
+    cluster: Cluster, images: str
+) -> None:
+    settings = settings_for(cluster, images, "search")
+    settings += ["--search.num_trials=8", "--search.refit=0", "--resources.max_concurrent=2"]
+    submit(cluster, "first", ["busi_tune.search", *settings], "--no-wait")
+    wait_until(lambda: any(cluster.storage.rglob("result.json")), "the end of a training", 240)
+    assert "first" in cluster.ray(*as_in_readme("ray job list"))
+    cluster.ray(*as_in_readme("ray job stop first"))
+    assert jobs(cluster)["first"] == "STOPPED"
+    assert "training(s) to go" in cluster.ray(*as_in_readme("ray job logs --follow first"))
+    assert not (cluster.head.home / "first" / "search" / "report.html").exists()
+
+    resume = f"--resume={cluster.head.home / 'first' / 'search'}"
+    assert "succeeded" in submit(cluster, "second", ["busi_tune.search", resume])
+    assert jobs(cluster)["second"] == "SUCCEEDED"
+    assert len(pd.read_csv(fetch(cluster, "search") / "trials.csv")) == 8
+
+
+def test_a_submitted_cross_validation_ends_with_its_results(cluster: Cluster, images: str) -> None:
+    settings = [*settings_for(cluster, images, "kfold"), WHOLE_NODES]
+    words = ["busi_tune.kfold", *settings, "--kfold.num_folds=2", "--kfold.models={}"]
+    assert "succeeded" in submit(cluster, "kfold", words)
+    assert len(pd.read_csv(fetch(cluster, "kfold") / "folds.csv")) == 2
 
 
 def test_trainings_ran_on_both_nodes_and_say_so(cluster: Cluster) -> None:
@@ -174,7 +205,7 @@ def test_only_ports_that_the_file_names_are_open(cluster: Cluster) -> None:
     everywhere = {22, *range(6380, 6385), 52365, *range(10002, 11000)}
     for node, ports in ((cluster.head, {6379, 44217, 44227}), (cluster.worker, set[int]())):
         opened = {port for address, port in node.listening() if address not in LOOPBACK}
-        assert opened <= everywhere | ports
+        assert {22, 6380} <= opened <= everywhere | ports
 
 
 def test_ray_down_and_ray_stop_leave_nothing_running(cluster: Cluster) -> None:

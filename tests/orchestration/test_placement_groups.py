@@ -3,13 +3,16 @@
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from ray.util import placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
+from busi_tune import search
 from busi_tune.orchestration.cluster import connected
 from busi_tune.plan import Outcome, Training
-from experiments.faults.placement_groups import NUM_WORKERS, Groups, StoppingPlan, stop_trainings
+from experiments.faults.placement_groups import Groups, StoppingPlan, stop_trainings
+from tests.processes import TINY
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -51,12 +54,18 @@ def test_a_group_that_is_kept_is_found_when_the_run_has_ended(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_stopped_trainings_of_several_workers_give_back_every_placement_group(
+def test_a_search_that_stops_trials_of_several_workers_gives_back_every_placement_group(
     tmp_path: Path,
 ) -> None:
-    """With two trainings; the script beside `stop_trainings` does it with twenty."""
-    seen = stop_trainings(2, tmp_path)
-    assert NUM_WORKERS > 1
-    assert seen["stopped"] == 2
-    assert seen["groups"] >= 2, "no group was ever made"
-    assert (seen["left"], seen["busy_cpus"]) == (0, 0.0)
+    """With three trials; the script beside `stop_trainings` stops twenty without a search."""
+    settings = [*TINY, "--training.epochs=4", "--model.base_width=4", "--resources.num_workers=2"]
+    settings += ["--resources.cpus_per_worker=0.5", "--resources.max_concurrent=1"]
+    settings += ["--search.num_trials=3", "--search.min_epochs=1", "--search.start=[]"]
+    settings += ["--search.sampler=random", "--search.refit=0", f"--run_dir={tmp_path / 'run'}"]
+    with connected():  # outside of the run's own, so that the driver stays when it has ended
+        groups = Groups()
+        assert search.main(settings) == 0
+        left = groups.count_left(seconds=60)
+    assert pd.read_csv(tmp_path / "run" / "trials.csv")["state"].tolist().count("PRUNED") == 2
+    assert len(groups.seen) >= 3, "no group was ever made"
+    assert left == (0, 0.0)
