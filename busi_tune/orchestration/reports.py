@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -38,15 +39,23 @@ def reports_to_tune() -> Iterator[Tell]:
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(1, actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    failures: list[BaseException] = []
 
     def report_all() -> None:
-        for report in iter(queue.get, None):
-            tune.report(report)
+        try:
+            for report in iter(queue.get, None):
+                tune.report(report)
+        except BaseException as error:
+            failures.append(error)
+            ray.kill(queue.actor)  # type: ignore[arg-type]  # or whoever has something to tell would wait for ever
 
     reporter = threading.Thread(target=report_all, daemon=True)
     reporter.start()
     try:
         yield queue.put
     finally:
-        queue.put(None)
+        with contextlib.suppress(RayActorError):
+            queue.put(None)
         reporter.join()
+    if failures:
+        raise failures[0]

@@ -37,6 +37,8 @@ Images = ImageSet | Mapping[Form, ImageSet]
 
 # How often Ray Train looks at its workers; its own 2 s would be most of a short training.
 WORKER_POLL_SECONDS = "0.1"
+# What a training has from its last report to its end, before the next takes its actor.
+LAST_STEP_SECONDS = 60
 
 
 def to_message(training: Training, address: str = "") -> dict[str, Any]:
@@ -106,6 +108,13 @@ def _show_names(function: Any) -> Any:
         def __repr__(self) -> str:
             return f"{self.config['name']} and later ones"
 
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(LAST_STEP_SECONDS)
+            if not super().reset_config(new_config):
+                # Tune would fail the next trial without telling the searcher, which waits for it.
+                raise RuntimeError(f"{new_config['name']} could not follow on another training")
+            return True
+
     return NamedTraining
 
 
@@ -122,7 +131,8 @@ def _train_on_workers(message: dict[str, Any], request: Request, shared: list[An
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "1")  # for the dashboard
     with reports_to_tune() as tell:
         try:
-            _train_and_tell(message, request, shared, tell)
+            with telling(tell):
+                _train_and_tell(message, request, shared, tell)
         except StorageError as error:
             tell({STORAGE_LOST: str(error)})
 
@@ -131,8 +141,7 @@ def _train_and_tell(
     message: dict[str, Any], request: Request, shared: list[Any], tell: Tell
 ) -> None:
     workplace = _find_workplace(message)
-    with telling(tell):
-        workplace.forget_failure()
+    workplace.forget_failure()
     loop_config = {"message": message, "shared": shared, "tell": tell}
     try:
         # Only the process that this one starts writes there, never the ranks, which keep no
@@ -140,10 +149,7 @@ def _train_and_tell(
         with scratch_folder("ray_train") as scratch:
             _build_trainer(loop_config, request, scratch).fit()
     except ControllerError as error:
-        reason = ClusterError(
-            f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
-            "something else holds their place in the cluster, or it lost nodes"
-        )
+        reason = _describe_broken_off(error, request)
         workplace.record_failure(reason, retry=True)
         raise reason from error
     except TrainingFailedError as error:
@@ -153,6 +159,16 @@ def _train_and_tell(
             tell({STORAGE_LOST: f"{message['address']} could not be reached by its workers"})
         elif not workplace.has_failed_for_good():
             raise  # a worker died: it is tried again
+
+
+def _describe_broken_off(error: ControllerError, request: Request) -> ClusterError:
+    failure = error.controller_failure
+    if type(failure).__name__.startswith("WorkerGroupStartup"):
+        return ClusterError(
+            f"its {request.num_workers} workers did not start within {request.wait_seconds:g} s: "
+            "something else holds their place in the cluster, or it lost nodes"
+        )
+    return ClusterError(f"Ray Train broke off: {type(failure).__name__}: {failure}")
 
 
 def _build_trainer(loop_config: dict[str, Any], request: Request, scratch: Path) -> TorchTrainer:

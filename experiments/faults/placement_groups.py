@@ -51,7 +51,11 @@ RECORDED = ("command", "time", "commit", "processor", "cpus", "python")
 
 
 class Groups:
-    """The placement groups made from now on, and how long those of no training are held."""
+    """The placement groups made from now on, and how long those of no training are held.
+
+    Of those with CPUs, which are the ranks'. The process that waits for them has one without, and
+    takes one training after the other.
+    """
 
     def __init__(self) -> None:
         self._earlier = set(placement_group_table())
@@ -69,7 +73,11 @@ class Groups:
             begun: when the trainings in progress began.
         """
         now = time.monotonic()
-        table = {k: v for k, v in placement_group_table().items() if k not in self._earlier}
+        table = {
+            key: group
+            for key, group in placement_group_table().items()
+            if key not in self._earlier and _has_cpus(group)
+        }
         for key in table:
             self.seen.setdefault(key, now)
         oldest = min(begun, default=math.inf)
@@ -93,6 +101,10 @@ class Groups:
             time.sleep(0.5)
         self.look([])
         return sum(held >= seconds for held in self.held.values()), count_busy_cpus()
+
+
+def _has_cpus(group: dict[str, Any]) -> bool:
+    return any("CPU" in bundle for bundle in group["bundles"].values())
 
 
 def count_busy_cpus() -> float:

@@ -125,12 +125,14 @@ def test_every_node_asks_for_the_token_that_it_was_given(path: Path) -> None:
 
 
 @each_cluster
-def test_dashboard_on_loopback_and_no_client_port(path: Path) -> None:
+def test_dashboard_on_loopback_no_client_port_and_the_autoscaler_that_is_tested(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     (start,) = [line for line in config["head_start_ray_commands"] if "ray start" in line]
     assert "--dashboard-host=127.0.0.1" in start.split()
     assert "python -m busi_tune.orchestration.without_client ray start --head" in start
     assert "0.0.0.0" not in yaml.safe_dump(config)
+    # `ray up` puts the second autoscaler before it; the tests run the first.
+    assert re.search(r"export [^;]*RAY_enable_autoscaler_v2=0[^;]*;.* ray start ", start)
 
 
 @each_cluster
@@ -172,7 +174,10 @@ def test_both_instance_profiles_may_do_what_a_storage_needs_and_no_more() -> Non
 @each_cluster
 def test_images_in_the_checkout_are_sent_by_no_command_that_sends_the_project(path: Path) -> None:
     """They would go to every node, and past the size that Ray allows a job's folder."""
-    assert "**/BUSI" in yaml.safe_load(path.read_text())["rsync_exclude"]
+    excluded = yaml.safe_load(path.read_text())["rsync_exclude"]
+    assert "**/BUSI" in excluded
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == excluded
     assert "/BUSI/" in (ROOT / ".gitignore").read_text().splitlines(), "`ray job` follows it"
 
 
@@ -238,7 +243,7 @@ def test_an_unknown_value_or_a_missing_field_of_the_job_is_found(
     assert wrong == ".spec." + place.replace(".0", "[0]")
 
 
-def test_the_job_asks_for_a_token_and_is_reached_by_its_own_pods_only() -> None:
+def test_the_job_asks_for_a_token_and_is_reached_by_none_but_who_has_to() -> None:
     job, policy = documents()
     spec = job["spec"]["rayClusterSpec"]
     assert spec["authOptions"] == {"mode": "token", "secretName": "busi-tune-token"}
@@ -248,22 +253,16 @@ def test_the_job_asks_for_a_token_and_is_reached_by_its_own_pods_only() -> None:
     labels = [group["template"]["metadata"]["labels"] for group in groups]
     assert labels == [policy["spec"]["podSelector"]["matchLabels"]] * len(groups)
     operator = {"app.kubernetes.io/name": "kuberay-operator"}
-    namespace = {"kubernetes.io/metadata.name": "kuberay-operator"}
-    assert policy["spec"] == {
-        "podSelector": {"matchLabels": {"app": "busi-tune"}},
-        "policyTypes": ["Ingress"],
-        "ingress": [
-            {
-                "from": [
-                    {"podSelector": {"matchLabels": {"app": "busi-tune"}}},
-                    {
-                        "namespaceSelector": {"matchLabels": namespace},
-                        "podSelector": {"matchLabels": operator},
-                    },
-                ]
-            }
-        ],
+    spaces = [{"kubernetes.io/metadata.name": name} for name in ("kuberay-operator", "monitoring")]
+    own = {"podSelector": {"matchLabels": {"app": "busi-tune"}}}
+    prometheus = {"namespaceSelector": {"matchLabels": spaces[1]}}
+    by_operator = {
+        "namespaceSelector": {"matchLabels": spaces[0]},
+        "podSelector": {"matchLabels": operator},
     }
+    metrics = {"from": [prometheus], "ports": [{"protocol": "TCP", "port": 8080}]}
+    ingress = [{"from": [own, by_operator]}, metrics]
+    assert policy["spec"] == {**own, "policyTypes": ["Ingress"], "ingress": ingress}
 
 
 def test_the_job_runs_the_version_of_ray_that_the_project_pins() -> None:

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
     trainings = make_trainings(1, config_with(resources__num_workers=2))
+    trainings = [replace(each, name="pair") for each in trainings]
 
     def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
         import torch.distributed as dist
@@ -32,12 +34,11 @@ def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
 
     resources = ResourcesConfig(num_workers=2)
     run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
-    assert notes.ended == {"training 0": "finished"}
+    assert notes.ended == {"pair": "finished"}
     assert [epoch for _, epoch in notes.epochs] == [1, 2, 3]
     folder = trainings[0].folder
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-    assert not (folder / "ray_train").exists()
-    assert ranks_in_dashboard("training-0-") == [0, 1]
+    assert ranks_in_dashboard("pair-") == [0, 1]
 
 
 def ranks_in_dashboard(name: str) -> list[int]:
@@ -86,15 +87,19 @@ class SlowPlan(ListPlan):
     """Takes its time to note an epoch, as a driver on a busy machine does."""
 
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
-        time.sleep(10)  # for the end of the workers, which leaves nothing that can be seen
+        time.sleep(8)  # for the end of the workers, which leaves nothing that can be seen
         return super().on_epoch(training, metrics)
 
 
+@pytest.mark.timeout(240)
 def test_two_workers_that_end_before_their_last_epoch_is_noted_end(
     images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
 ) -> None:
-    """Ray's own report of the end and that of the last epoch would wait for each other."""
-    plan = SlowPlan(make_trainings(1, config_with(resources__num_workers=2, training__epochs=2)))
+    """Ray's own report of the end and that of the last epoch would wait for each other.
+
+    Three epochs, so that the third waits for a place behind the second.
+    """
+    plan = SlowPlan(make_trainings(1, config_with(resources__num_workers=2)))
     run_plan(plan, images, splits, ResourcesConfig(num_workers=2), notes, make_fit())
     assert notes.ended == {"training 0": "finished"}
-    assert [epoch for _, epoch in notes.epochs] == [1, 2]
+    assert [epoch for _, epoch in notes.epochs] == [1, 2, 3]
