@@ -50,7 +50,7 @@ class Head:
     def metrics(self) -> str:
         """Return where the node tells its numbers, which its raylet is told."""
         (port, *_) = re.findall(r"--metrics_export_port=(\d+)", "\n".join(self.machine.titles()))
-        return f"http://127.0.0.1:{port}/metrics"
+        return f"http://{self.machine.address}:{port}/metrics"
 
     def runs_a_search(self) -> bool:
         """Whether the cluster is that of a search."""
