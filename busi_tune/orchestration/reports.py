@@ -39,13 +39,13 @@ def reports_to_tune() -> Iterator[Tell]:
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     queue = Queue(1, actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
 
     def report_all() -> None:
         try:
             for report in iter(queue.get, None):
                 tune.report(report)
-        except BaseException as error:
+        except Exception as error:  # Tune's stop is none, and ends this process with the queue
             failures.append(error)
             ray.kill(queue.actor)  # type: ignore[arg-type]  # or whoever has something to tell would wait for ever
 
