@@ -47,7 +47,8 @@ def reports_to_tune() -> Iterator[Tell]:
                 tune.report(report)
         except Exception as error:  # Tune's stop is none, and ends this process with the queue
             failures.append(error)
-            ray.kill(queue.actor)  # type: ignore[arg-type]  # or whoever has something to tell would wait for ever
+            # Or whoever has something to tell would wait for ever.
+            ray.kill(queue.actor)  # type: ignore[arg-type]
 
     reporter = threading.Thread(target=report_all, daemon=True)
     reporter.start()
