@@ -73,7 +73,8 @@ def _row(
         try:
             outcome = run(*arguments, Path(folder))
         except AssertionError as error:  # a run that broke off or did not end counts as one
-            said = (Path(folder) / "log").read_text()[-2000:]
+            log = Path(folder) / "log"
+            said = log.read_text()[-2000:] if log.exists() else ""
             row |= {"whole": False, "named": 0, "why": f"{error}\n{said}"}
         else:
             row |= asdict(outcome) | {"whole": outcome.is_whole}

@@ -42,12 +42,12 @@ from busi_tune.plan import ListPlan, Outcome, Training
 from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.run_directory import environment_record, write_atomic
 from busi_tune.settings import override
+from experiments.faults.search_kills import RECORDED
 from tests.orchestration.conftest import Notes, make_fit, run_cluster
 
 NUM_WORKERS = 2
 CPUS_PER_WORKER = 0.5
 SECONDS_TO_GIVE_BACK = 60
-RECORDED = ("command", "time", "commit", "processor", "cpus", "python")
 
 
 class Groups:
