@@ -6,7 +6,7 @@ up would make the next search's trials those of this one.
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -31,12 +31,60 @@ def build_sampler(
         starts: the known configurations, searched settings alone; they are the first trials.
         number: of the trial.
     """
+    sampler = RepeatableSampler(search, seed, number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = _build(search, derive_seed("sampler", seed, number) % 2**32)
         if number < len(starts):
             return optuna.samplers.PartialFixedSampler(dict(starts[number]), sampler)
         return sampler
+
+
+class RepeatableSampler(optuna.samplers.BaseSampler):
+    """The search's sampler with generators of their own for each parameter that is drawn alone.
+
+    Optuna writes a trial's parameters one by one. With one generator for all of them, a trial that
+    was killed in between would go on with other values than those it was about to have.
+    """
+
+    def __init__(self, search: SearchConfig, seed: int, number: int) -> None:
+        self._search = search
+        self._numbers = (seed, number)
+        self._together = self._build("sampler")
+
+    def _build(self, purpose: str) -> optuna.samplers.BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return _build(self._search, derive_seed(purpose, *self._numbers) % 2**32)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Find the parameters that are sampled together."""
+        return self._together.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """Propose values of the parameters that are sampled together.
+
+        GP would keep away from what the trial itself was about to have before it was killed.
+        """
+        others = _view(study, lambda other: None if other.number == trial.number else other)
+        return self._together.sample_relative(others, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """Propose the value of one parameter, whichever were drawn before it."""
+        alone = self._build(f"sampler of {param_name}")
+        return alone.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _build(search: SearchConfig, seed: int) -> optuna.samplers.BaseSampler:
@@ -103,7 +151,14 @@ def _at_rungs(study: optuna.Study, first: float, factor: int) -> optuna.Study:
         shown.intermediate_values = last_rung(trial, first, factor, study.direction)
         return shown
 
+    return _view(study, show)
+
+
+def _view(study: optuna.Study, show: Callable[[FrozenTrial], FrozenTrial | None]) -> optuna.Study:
+    """Return the study with each of its trials as it is shown, or without it."""
     view = copy.copy(study)
     read = study._get_trials
-    view._get_trials = lambda *given, **named: [show(t) for t in read(*given, **named)]  # type: ignore[method-assign]
+    view._get_trials = lambda *given, **named: [  # type: ignore[method-assign]
+        shown for trial in read(*given, **named) if (shown := show(trial)) is not None
+    ]
     return view
