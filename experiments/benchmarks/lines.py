@@ -14,16 +14,23 @@ _RECORDED = ("time", "commit", "processor", "cpus", "python")
 _PACKAGES = ("torch", "ray", "optuna", "numpy")
 
 
-def add_line(figures: Mapping[str, Any], out: Path | None) -> None:
-    """Print a line and, where a file is given, append it there."""
+def add_line(figures: Mapping[str, Any], out: Path | None) -> list[dict[str, Any]]:
+    """Print a line and, where a file is given, append it there; every line of the file."""
     record = environment_record("benchmark", "", 0)
     line = {
         **figures,
-        "command": shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]),
+        "command": shlex.join(["python", *_program(), *sys.argv[1:]]),
         **{name: record[name] for name in _RECORDED},
         **{name: record["packages"][name] for name in _PACKAGES},
     }
     print(json.dumps(line), flush=True)
-    if out:
-        with out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+    if not out:
+        return [line]
+    with out.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return [json.loads(each) for each in out.read_text().splitlines()]
+
+
+def _program() -> list[str]:
+    spec = sys.modules["__main__"].__spec__
+    return ["-m", spec.name] if spec else [os.path.relpath(sys.argv[0])]

@@ -11,24 +11,24 @@ allowed (resources.max_failures 0), so that a run fails if a lost node counts as
 
 Counted are trials or folds lost or double, trainings run again though they had a result, and
 epochs run again though they were finished before the fault; the epoch under way is begun again.
-Writes a table as CSV and Markdown. Run it in the checkout.
+With --out, a line of each is added to nodes.jsonl, and nodes.md sums all lines up. Run it in the
+checkout.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
 
 from busi_tune.results.pages.tables import Table, to_markdown
-from busi_tune.run_directory import environment_record, write_atomic
+from busi_tune.run_directory import write_atomic
+from experiments.benchmarks.lines import add_line
 from tests.cluster.broken_runs import NUM_TRAININGS, Outcome, lose_head, lose_node
 from tests.cluster.nodes import Cluster, Node, run_cluster
 
@@ -40,19 +40,16 @@ NODE_FAULTS: dict[str, Callable[[Node], None]] = {
 HEAD_FAULT = "head and driver killed, run directory kept, resumed on another cluster"
 
 
-def break_runs(times: int) -> Iterator[list[dict[str, Any]]]:
-    """Bring every fault about so many times; all rows so far each time."""
-    rows = list[dict[str, Any]]()
-    for number in range(times):
+def break_runs(times: int) -> Iterator[dict[str, Any]]:
+    """Bring every fault about so many times; what became of each run."""
+    for _ in range(times):
         with run_cluster(2) as cluster:
             for command in ("search", "kfold"):
                 for fault, act in NODE_FAULTS.items():
                     if act is Node.cut and not cluster.has_networks:
                         continue
-                    rows.append(_row(fault, command, number, _lose_node, command, act, cluster))
-                    yield rows
-            rows.append(_row(HEAD_FAULT, "search", number, _lose_head, cluster))
-            yield rows
+                    yield _break_run(fault, command, _lose_node, command, act, cluster)
+            yield _break_run(HEAD_FAULT, "search", _lose_head, cluster)
 
 
 def _lose_node(command: str, act: Callable[[Node], None], cluster: Cluster, to: Path) -> Outcome:
@@ -64,11 +61,11 @@ def _lose_head(cluster: Cluster, to: Path) -> Outcome:
         return lose_head(cluster, other, to)[0]
 
 
-def _row(
-    fault: str, command: str, number: int, run: Callable[..., Outcome], *arguments: Any
+def _break_run(
+    fault: str, under: str, run: Callable[..., Outcome], *arguments: Any
 ) -> dict[str, Any]:
     began = time.monotonic()
-    row: dict[str, Any] = {"fault": fault, "command": command, "time": number}
+    row: dict[str, Any] = {"fault": fault, "under": under}
     with tempfile.TemporaryDirectory(prefix="busi_tune-nodes-") as folder:
         try:
             outcome = run(*arguments, Path(folder))
@@ -79,16 +76,16 @@ def _row(
         else:
             row |= asdict(outcome) | {"whole": outcome.is_whole}
     row["seconds"] = round(time.monotonic() - began, 1)
-    print(row, flush=True)
     return row
 
 
-def to_page(rows: pd.DataFrame) -> str:
+def to_page(lines: Sequence[Mapping[str, Any]]) -> str:
     """Sum the faults up by kind."""
+    runs = pd.DataFrame(lines)
     summed = [
         {
             "Fault": fault,
-            "Under": command,
+            "Under": under,
             "Times": len(each),
             "Broken off": int((each["named"] == 0).sum()),
             "Trials or folds lost or double": int((NUM_TRAININGS - each["named"]).abs().sum()),
@@ -97,13 +94,13 @@ def to_page(rows: pd.DataFrame) -> str:
             "Trainings that moved": int(each["moved"].sum()),
             "Seconds, median": round(float(each["seconds"].median()), 1),
         }
-        for (fault, command), each in rows.groupby(["fault", "command"], sort=False)
+        for (fault, under), each in runs.groupby(["fault", "under"], sort=False)
     ]
-    title = f"# {len(rows)} runs that lost a node or the head"
+    title = f"# {len(runs)} runs that lost a node or the head"
     text = (
         f"Runs of {NUM_TRAININGS} trainings on nodes of one CPU each, all on one machine of "
-        f"{os.cpu_count()} CPUs, Ray {ray.__version__}. A node that is lost is the third, which "
-        "joined the run; the head is lost, with the driver, from a cluster of two. The epoch "
+        f"{lines[-1]['cpus']} CPUs, Ray {lines[-1]['ray']}. A node that is lost is the third, "
+        "which joined the run; the head is lost, with the driver, from a cluster of two. The epoch "
         "under way at the fault is begun again and not counted. Made by "
         "`experiments/faults/nodes.py`."
     )
@@ -116,17 +113,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=int, default=5, help="of each fault under each command")
-    parser.add_argument("--out", type=Path, help="folder of nodes.csv and nodes.md")
+    parser.add_argument("--out", type=Path, help="folder of nodes.jsonl and nodes.md")
     options = parser.parse_args()
-    record = environment_record("nodes", "", 0)
-    named = {"date": record["time"], "commit": record["commit"], "processor": record["processor"]}
-    rows = pd.DataFrame()
-    for each in break_runs(options.times):
-        rows = pd.DataFrame(each).assign(**named, ray=ray.__version__)
-        if options.out:
-            write_atomic(options.out / "nodes.csv", rows.to_csv(index=False))
-            write_atomic(options.out / "nodes.md", to_page(rows))
-    return 0 if rows["whole"].all() else 1
+    path, whole = options.out / "nodes.jsonl" if options.out else None, True
+    for row in break_runs(options.times):
+        lines = add_line(row, path)
+        if path:
+            write_atomic(path.with_suffix(".md"), to_page(lines))
+        whole &= row["whole"]
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":

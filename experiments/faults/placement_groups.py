@@ -16,7 +16,6 @@ it in the checkout.
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import subprocess
@@ -40,9 +39,9 @@ from busi_tune.orchestration.cluster import connected
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Outcome, Training
 from busi_tune.results.pages.tables import Table, to_markdown
-from busi_tune.run_directory import environment_record, write_atomic
+from busi_tune.run_directory import write_atomic
 from busi_tune.settings import override
-from experiments.faults.search_kills import RECORDED
+from experiments.benchmarks.lines import add_line
 from tests.orchestration.conftest import Notes, make_fit, run_cluster
 
 NUM_WORKERS = 2
@@ -241,16 +240,10 @@ def main() -> int:
     ):
         os.environ["RAY_ADDRESS"] = address
         line = {"load": options.load} | stop_trainings(options.trainings, Path(folder))
-    record = environment_record("placement_groups", "", 0)
-    line |= {name: record[name] for name in RECORDED} | {"ray": ray.__version__}
-    print(json.dumps(line))
-    if options.out:
-        path = options.out / "placement_groups.jsonl"
-        before = path.read_text().splitlines() if path.exists() else []
-        lines = [*before, json.dumps(line)]
-        write_atomic(path, "\n".join(lines) + "\n")
-        page = to_page([json.loads(each) for each in lines])
-        write_atomic(path.with_suffix(".md"), page)
+    path = options.out / "placement_groups.jsonl" if options.out else None
+    lines = add_line(line, path)
+    if path:
+        write_atomic(path.with_suffix(".md"), to_page(lines))
     whole = line["stopped"] == options.trainings <= line["groups"]
     return 0 if whole and not line["left"] and not line["busy_cpus"] else 1
 

@@ -34,7 +34,8 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from busi_tune.results.pages.tables import Table, to_markdown
-from busi_tune.run_directory import environment_record, write_atomic
+from busi_tune.run_directory import write_atomic
+from experiments.benchmarks.lines import add_line
 from tests.faults.runs import Done, results
 
 NUM_TRIALS = 12
@@ -46,7 +47,6 @@ SETTINGS = [
 ]  # fmt: skip
 TABLES = ("trials.csv", "refits.csv", "epochs.csv", "images.csv")
 TEXTS = ("best.yaml", "closed_test.json")
-RECORDED = ("command", "time", "commit", "processor", "cpus", "python")
 CLOCK = ["seconds", "images_per_second", "milliseconds_per_image"]
 
 
@@ -162,13 +162,13 @@ def main() -> int:
         print(json.dumps(searches[-1]), flush=True)
     counted = ("run_again", "epochs_again", "lost_or_double", "running", "differing_tables")
     totals = {name: sum(each[name] for each in searches) for name in counted}
-    line = {"kills": options.kills, "searches": searches, **totals}
-    record = environment_record("search_kills", "", 0)
-    line |= {"load_before": load} | {name: record[name] for name in RECORDED}
-    line |= {name: record["packages"][name] for name in ("ray", "optuna", "torch")}
-    if options.out:
-        write_atomic(options.out / "search_kills.jsonl", json.dumps(line) + "\n")
-        write_atomic(options.out / "search_kills.md", to_page(searches))
+    line = {"kills": options.kills, "searches": searches, **totals, "load_before": load}
+    path = options.out / "search_kills.jsonl" if options.out else None
+    lines = add_line(line, path)
+    if path:
+        write_atomic(
+            path.with_suffix(".md"), to_page([each for one in lines for each in one["searches"]])
+        )
     print(json.dumps(totals))
     return 1 if any(totals.values()) else 0
 
