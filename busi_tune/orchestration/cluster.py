@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -153,9 +153,9 @@ def resolve_request(resources: ResourcesConfig, joined: bool, wanted: int = 1) -
     return replace(request, max_concurrent=request.limit(fitting))
 
 
-def living_nodes() -> list[dict[str, float]]:
-    """Return the resources of the nodes that are there."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def living_nodes(without: Collection[str] = ()) -> list[dict[str, float]]:
+    """Return the resources of the nodes that are there, less those with one of these ids."""
+    return [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in without]
 
 
 def _request_of(resources: ResourcesConfig, joined: bool, nodes: list[dict[str, float]]) -> Request:

@@ -62,7 +62,8 @@ class Nodes:
         return self._room
 
     def _look(self, now: float, wanted: int) -> None:
-        request, nodes = self._request, living_nodes()
+        self._note_lost(self._lost)
+        request, nodes = self._request, living_nodes(without=self._lost)
         room = request.limit(request.count_fitting(nodes))
         if room:
             self._could_train = now
@@ -74,7 +75,6 @@ class Nodes:
         if (room, len(nodes)) != (self._room, self._num_nodes):
             logger.info("%d node(s) now, up to %d training(s) at a time", len(nodes), room)
         self._room, self._num_nodes = room, len(nodes)
-        self._note_lost(self._lost)
         if request.joined and not request.place:
             self._demand.ask(request.num_workers * max(0, request.limit(wanted) - room))
 
@@ -106,6 +106,7 @@ class Nodes:
             elif name not in self._lost:
                 self.num_losses += 1
                 self._lost[name] = (self.num_losses, node["NodeManagerAddress"])
+                self._next_look = self._clock()  # before anything is given out for its place
 
 
 def _answers(node: dict[str, Any]) -> bool:

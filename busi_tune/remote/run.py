@@ -19,7 +19,7 @@ from busi_tune.plan import Outcome, Training, record_failure
 from busi_tune.remote.address import parse_address
 from busi_tune.remote.head import HEAD, read_head, refuse_other
 from busi_tune.remote.objects import Objects, StorageError, check_name, each_of
-from busi_tune.remote.training import StoredTraining, place_mark
+from busi_tune.remote.training import StoredTraining
 from busi_tune.run_directory import read_json, write_json
 from busi_tune.study.backup import backup_study
 
@@ -121,16 +121,6 @@ class StoredRun:
     def ask_to_stop(self, folder: Path) -> None:
         """Ask a training to stop after its epoch."""
         self.training(folder).put_mark(run_directory.STOP)
-
-    def find_places(self, folder: Path, num_workers: int) -> set[str]:
-        """Return the addresses of the nodes on which a training's ranks last started.
-
-        Raises:
-            StorageError: the storage is lost.
-        """
-        training = self.training(folder)
-        marks = [training.get_mark(place_mark(rank)) for rank in range(num_workers)]
-        return {mark.decode() for mark in marks if mark is not None}
 
     def on_start(self, training: Training) -> None:
         """Keep what the plan decided before anybody acts on it."""

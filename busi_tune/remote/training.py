@@ -29,11 +29,6 @@ _OTHERS_SECONDS = 24 * 3600.0
 Owner = tuple[int, str]
 
 
-def place_mark(rank: int) -> str:
-    """Return the name of the mark that says where a rank last started."""
-    return f"place-{rank}"
-
-
 class SupersededError(StorageError):
     """A later attempt at the same training has taken it over."""
 

@@ -9,7 +9,7 @@ from busi_tune import run_directory
 from busi_tune.plan import describe_failure, record_failure
 from busi_tune.remote.address import parse_address
 from busi_tune.remote.objects import Objects
-from busi_tune.remote.training import StoredTraining, place_mark
+from busi_tune.remote.training import StoredTraining
 from busi_tune.run_directory import read_json
 from busi_tune.scratch import scratch_folder
 
@@ -19,9 +19,6 @@ class Workplace(Protocol):
 
     def open(self, leads: bool) -> Path:
         """Return the folder to work in; the rank that leads finds there what was kept."""
-
-    def show_place(self, rank: int, address: str) -> None:
-        """Let the driver know on which node a rank of this attempt runs."""
 
     def close(self) -> None:
         """Leave nothing on this node that is kept elsewhere."""
@@ -54,9 +51,6 @@ class SharedFolder:
     def open(self, leads: bool) -> Path:
         """Return the folder."""
         return self._folder
-
-    def show_place(self, rank: int, address: str) -> None:
-        """Do nothing: the driver sees starts.csv."""
 
     def close(self) -> None:
         """Leave it as it is."""
@@ -108,10 +102,6 @@ class StoredFolder:
             self._stored.claim()
             self._stored.pull(self._scratch, skip=(run_directory.FAILURE,))
         return self._scratch
-
-    def show_place(self, rank: int, address: str) -> None:
-        """Lay a mark: of starts.csv the storage has only the leading rank's, and that late."""
-        self._stored.put_mark(place_mark(rank), address.encode())
 
     def close(self) -> None:
         """Remove the scratch folder."""

@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,12 +18,11 @@ from busi_tune.data.splits import Split
 from busi_tune.orchestration import nodes as nodes_module
 from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.nodes import LOOK_SECONDS, Nodes
-from busi_tune.orchestration.trainable import _run
-from busi_tune.orchestration.tuning import PlanSearcher
+from busi_tune.orchestration.searcher import PlanSearcher
+from busi_tune.orchestration.worker import to_message, work
 from busi_tune.plan import ListPlan, Training
-from busi_tune.remote.run import StoredRun
+from busi_tune.settings import override
 from tests.orchestration.conftest import Notes
-from tests.s3_server import Server
 
 Make = Callable[..., list[Training]]
 
@@ -55,7 +54,7 @@ def searcher_of(
 
 
 def finish(searcher: Any, trial_id: str) -> None:
-    training = searcher.trainings[trial_id]
+    training = searcher._tries[trial_id].training
     content = {"status": "finished", "best_value": 0.5, "best_epoch": 1, "epochs": 1}
     (training.folder / "result.json").write_text(json.dumps(content | {"seconds": 0.0}))
     searcher.on_trial_complete(trial_id)
@@ -112,47 +111,93 @@ def test_lost_nodes_are_no_failures_of_a_training_but_each_excuses_one_death_onl
     assert notes.ended == {"training 0": "failed"}
 
 
-@pytest.mark.parametrize(("lost", "fails"), [("node 1", True), ("node 2", False)])
-def test_a_node_on_which_a_training_was_not_excuses_no_death(
-    make_trainings: Make, notes: Notes, lost: str, fails: bool
+@pytest.mark.parametrize(
+    ("num_workers", "lost", "fails"),
+    [
+        (1, "first", False),
+        (1, "other", True),
+        (2, "first", False),  # where the process is that waits for the workers
+        (2, "second", False),
+        (2, "other", True),
+    ],
+)
+def test_only_a_node_on_which_a_training_was_excuses_its_death(
+    make_trainings: Make, notes: Notes, num_workers: int, lost: str, fails: bool
 ) -> None:
-    searcher, nodes = searcher_of(make_trainings(1, Config()), notes, room=1, max_failures=0)
+    config = override(Config(), {"resources.num_workers": num_workers})
+    searcher, nodes = searcher_of(make_trainings(1, config), notes, room=1, max_failures=0)
     searcher.suggest("a")
-    starts = "address\naddress of node 1\naddress of node 2\n"
-    (searcher.trainings["a"].folder / "starts.csv").write_text(starts)
+    for number in ("first", "second", "second")[: 1 if num_workers == 1 else 3]:
+        searcher.on_report("a", {"place": f"address of {number}"})
     nodes.dead.append(lost)
     searcher.on_trial_complete("a", error=True)
     assert bool(notes.ended) == fails
 
 
-@pytest.mark.parametrize(("lost", "fails"), [("node 1", False), ("node 2", True)])
-def test_of_a_training_whose_files_go_to_a_bucket_the_driver_knows_the_node_too(
+def test_a_worker_tells_its_place_before_all_else(
     make_trainings: Make,
-    notes: Notes,
     images: ImageSet,
     splits: dict[str, Split],
-    server: Server,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    lost: str,
-    fails: bool,
 ) -> None:
     monkeypatch.setattr("ray.get", lambda value: value)
-    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "address of node 1")
-    storage = StoredRun(server.uri(tmp_path.name), tmp_path / "run", 0)
-    nodes = FakeNodes(1)
-    plan = ListPlan(make_trainings(1, Config()))
-    searcher: Any = PlanSearcher(plan, notes, 0, nodes, storage)  # type: ignore[arg-type]
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.1")
+    (training,) = make_trainings(1, Config())
+    training.folder.mkdir()
+    reports: list[Any] = []
 
-    def die(*_: object) -> None:
-        raise KeyboardInterrupt
+    def fit(*_: object) -> None:
+        reports.append("it trains")
 
-    with pytest.raises(KeyboardInterrupt):
-        _run(searcher.suggest("a"), {8: images}, splits, die, lambda _: None)  # type: ignore[dict-item]
-    nodes.dead.append(lost)
+    stored: Any = {8: images}
+    work(to_message(training), stored, splits, fit, reports.append, reports.append)
+    assert reports == [{"place": "10.0.0.1"}, "it trains"]
+
+
+def test_trainings_of_equal_settings_are_given_out_one_after_the_other(
+    make_trainings: Make, notes: Notes
+) -> None:
+    first, second, third, last = make_trainings(4, Config())
+    twins = [first, *(replace(each, folder=first.folder) for each in (second, third)), last]
+    searcher, nodes = searcher_of(twins, notes, room=2, max_failures=1)
+    assert searcher.suggest("a")["name"] == "training 0"
+    assert [searcher.suggest("b") for _ in range(5)] == [None] * 5, "it waits for the first"
+    assert notes.started == [f"training {i}" for i in range(3)], "as many as have room, no more"
+    nodes.free = 3
+    assert searcher.suggest("b")["name"] == "training 3"
     searcher.on_trial_complete("a", error=True)
-    assert searcher.broken_by is None
-    assert bool(notes.ended) == fails
+    assert searcher.suggest("c")["name"] == "training 0", "what died goes before"
+    finish(searcher, "c")
+    assert searcher.suggest("d")["name"] == "training 1"
+    finish(searcher, "d")
+    assert searcher.suggest("e")["name"] == "training 2"
+    for trial_id in "be":
+        finish(searcher, trial_id)
+    assert searcher.suggest("f") == "FINISHED"
+
+
+def test_workers_without_a_place_wait_while_others_train(
+    make_trainings: Make, notes: Notes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    config = override(Config(), {"resources.num_workers": 2})
+    searcher, _ = searcher_of(make_trainings(2, config), notes, room=2, max_failures=0)
+    for trial_id in "ab":
+        searcher.suggest(trial_id)
+        searcher.on_report(trial_id, {"place": "10.0.0.1"})
+    searcher.on_report("a", {"place": "10.0.0.2"})
+    for _ in range(3):
+        searcher.on_report("b", {"no_place": "no training found a place"})
+        searcher.on_trial_complete("b")
+        assert searcher.suggest("b")["name"] == "training 1"
+    assert caplog.text.count("training 1: no place for its workers yet, it waits") == 3
+    finish(searcher, "a")
+    with pytest.raises(ClusterError, match="no training found a place"):
+        searcher.on_report("b", {"no_place": "no training found a place"})
+    searcher.on_trial_complete("b", error=True)  # as Tune says of what is under way
+    assert notes.ended == {"training 0": "finished"}
+    with pytest.raises(ClusterError):
+        searcher.suggest("c")
 
 
 class Clock:
@@ -262,6 +307,17 @@ def test_a_node_that_does_not_answer_is_lost_before_ray_says_so(
         assert nodes.find_lost(0) == set()
     assert nodes.find_lost(0) == {"127.0.0.1"}
     assert nodes.find_lost(nodes.num_losses) == set(), "it excuses nothing that began later"
+
+
+def test_a_lost_node_has_no_room_though_ray_takes_it_for_alive(
+    there: list[dict[str, Any]], clock: Clock
+) -> None:
+    with answering() as port:
+        there[:] = [node("first", port=port), node("second", port=1)]
+        nodes = Nodes(request(max_concurrent=2), clock)
+        assert nodes.room(2) == 2
+        assert nodes.find_lost(0) == {"127.0.0.1"}
+        assert nodes.room(2) == 1
 
 
 def test_a_node_that_only_missed_an_answer_can_be_lost_later(

@@ -9,7 +9,6 @@ import pytest
 from busi_tune.remote.fetch import fetch_run
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.run import StoredRun
-from busi_tune.remote.workplace import StoredFolder
 from tests.remote.folders import write
 from tests.s3_server import Server
 
@@ -74,15 +73,6 @@ def test_a_run_goes_on_elsewhere_and_not_in_two_places(server: Server, tmp_path:
         StoredRun(storage, run_dir, 0).check(resume=True)
     with pytest.raises(ValueError, match=r"move .* away"):
         fetch_run(uri, tmp_path)
-
-
-def test_every_rank_shows_where_it_last_started(server: Server, tmp_path: Path) -> None:
-    run = StoredRun(server.uri(tmp_path.name), tmp_path / "run", 0)
-    assert run.find_places(tmp_path / "key", 2) == set()
-    workplace = StoredFolder(run.address_of(tmp_path / "key"), 0)
-    for rank, address in [(0, "10.0.0.1"), (1, "10.0.0.2"), (0, "10.0.0.3")]:
-        workplace.show_place(rank, address)
-    assert run.find_places(tmp_path / "key", 2) == {"10.0.0.2", "10.0.0.3"}
 
 
 def test_an_address_without_a_run_is_refused(server: Server, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import ray
 import torch
 
 from busi_tune.config import Config
-from busi_tune.orchestration.trainable import _real_fit
+from busi_tune.orchestration.worker import _real_fit
 
 
 def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_on_the_cpu(
