@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # What `write_atomic` and a study's copy are written to. Who reports or fails holds no lock.
 _SCRAP = re.compile(
     r"\.(?!report\.|failure\.).+\.(csv|ckpt|db|json|yaml)\.[a-z0-9_]{8}|"
-    r"\..+\.backup\.db\.[0-9]+(-journal)?"
+    r"\..+\.backup\.db\.[0-9]+(-journal|-wal|-shm)?"
 )
 
 SAY_SECONDS = 5.0

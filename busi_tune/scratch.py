@@ -28,13 +28,24 @@ def scratch_folder(purpose: str, parent: str | os.PathLike[str] | None = None) -
     for left in place.glob(f"{prefix}*"):
         with contextlib.suppress(OSError), _locked(left):
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
     with contextlib.ExitStack() as stack:
+        folder = _make(prefix, place, stack)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
-            stack.enter_context(_locked(folder))
-        folder.mkdir(exist_ok=True)  # swept before it was locked
         yield folder
+
+
+def _make(prefix: str, place: Path, stack: contextlib.ExitStack) -> Path:
+    """Make a folder and lock it, and another where someone has swept it before it was locked."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        try:
+            stack.enter_context(_locked(folder))
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError:  # a file system without locks: nobody sweeps there
+            return folder
+        if folder.exists():
+            return folder
 
 
 @contextlib.contextmanager

@@ -91,12 +91,14 @@ def dump_stacks() -> str:
     return "\n".join(stacks)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
-    """Wait for a condition, and fail with what did not come."""
+def wait_until(
+    condition: Callable[[], bool], what: str, seconds: float = 180, every: float = 0.05
+) -> None:
+    """Wait for a condition, looking every so many seconds, and fail with what did not come."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def wait_for_end(

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import random
 import signal
 import socket
 import socketserver
@@ -35,7 +36,7 @@ class Server:
         return f"s3://{BUCKET}/{prefix}?endpoint_override={place}&scheme=http"
 
     def objects(self, prefix: str) -> Objects:
-        return Objects(parse_address(self.uri(prefix)))
+        return Objects(parse_address(self.uri(prefix)), patience_seconds=60)
 
     def fall_silent(self) -> None:
         """Let requests wait for an answer, as a lost network does; nothing stored is lost."""
@@ -62,10 +63,12 @@ class Server:
             self.answer_again()
 
 
-def find_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+def find_port(address: str = "127.0.0.1") -> int:
+    """Return a free port that the system does not give to whoever asks for any."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server((address, port)):
+            return port
 
 
 def answers(port: int) -> bool:

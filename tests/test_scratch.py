@@ -1,8 +1,12 @@
 """Scratch folders go with their process, or with the next one."""
 
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from busi_tune.scratch import scratch_folder
 
@@ -21,6 +25,25 @@ def test_a_folder_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
         (folder / "file").touch()
         assert folder.parent == tmp_path
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_another_sweeps_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, first = fcntl.flock, list[int]()
+
+    def sweep_first(descriptor: int, operation: int) -> None:
+        if not first:
+            first.append(descriptor)
+            (made,) = tmp_path.iterdir()
+            made.rmdir()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", sweep_first)
+    with scratch_folder("test", tmp_path) as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+        with pytest.raises(BlockingIOError):
+            lock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 
 from busi_tune import run_directory
+from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.seeds import derive_seed
@@ -208,6 +210,20 @@ def _split_name(refit: int) -> str:
     return f"refit-{refit}"
 
 
+def _load_best(training: Training, device: Any) -> dict[str, Any]:
+    """Load a training's best epoch; without it the training has to be run again."""
+    from busi_tune.training.checkpoint import load_checkpoint
+
+    path = training.folder / run_directory.BEST_CHECKPOINT
+    try:
+        return load_checkpoint(path, device)
+    except (ValueError, FileNotFoundError) as error:
+        if path.exists():
+            set_aside(path, "is damaged")
+        set_aside(training.folder / run_directory.RESULT, f"has no {path.name} any more")
+        raise ClusterError(f"{training.name} has to be trained again: {error}") from error
+
+
 def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) -> pd.DataFrame:
     """Evaluate a training's best epoch at the operating point of its own validation part."""
     import torch
@@ -216,13 +232,13 @@ def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) ->
     from busi_tune.evaluation.evaluate import evaluate
     from busi_tune.evaluation.operating_point import OperatingPoint
     from busi_tune.models import restore_model
-    from busi_tune.training.checkpoint import load_checkpoint
     from busi_tune.training.epoch import autocast
     from busi_tune.training.ranks import choose_device
 
     config, result = training.config, read_outcome(training.folder).result
-    device = choose_device(config.training.device)
-    best = load_checkpoint(training.folder / run_directory.BEST_CHECKPOINT, device)
+    # The driver may be on a node without the GPUs of its workers.
+    device = choose_device("cpu" if config.training.device == "cpu" else "auto")
+    best = _load_best(training, device)
     model = restore_model(config.model, best["model"]).to(device)
     if config.training.channels_last:
         model = model.to(memory_format=torch.channels_last)

@@ -11,6 +11,8 @@ from pathlib import Path
 # imported already it has read its mode, and another one would part it from the cluster it starts.
 if "ray" not in sys.modules and (Path.home() / ".ray" / "auth_token").exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Ray gives its dashboard 60 s to start, too few on a busy machine.
+os.environ.setdefault("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "240")
 # At Ray's own niceness of 15 a busy machine starves the trainings.
 os.environ.setdefault("RAY_worker_niceness", "0")
 # A worker that was given no GPU sees none.

@@ -89,10 +89,7 @@ def connected(name: str = "") -> Iterator[bool]:
             if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
                 raise PermissionError("RAY_AUTH_MODE would leave it open to everyone; unset it")
             make_token()
-            context = ray.init(
-                address="local", include_dashboard=True, dashboard_host="127.0.0.1", **quiet
-            )
-    # Ray raises a bare Exception where its dashboard or its raylet starts too slowly.
+            context = _start(quiet)
     except Exception as error:
         if not address:
             raise ClusterError(f"cannot start Ray on this machine: {error}") from error
@@ -111,6 +108,22 @@ def connected(name: str = "") -> Iterator[bool]:
         yield bool(address)
     finally:
         ray.shutdown()
+
+
+def _start(settings: dict[str, Any]) -> Any:
+    """Start a cluster on this machine; once more where a part of it took too long."""
+    local: dict[str, Any] = {
+        "address": "local",
+        "include_dashboard": True,
+        "dashboard_host": "127.0.0.1",
+    }
+    try:
+        return ray.init(**local, **settings)
+    except Exception as error:  # Ray raises a bare one where its dashboard or raylet was too slow
+        said = str(error).strip().partition("\n")[0]
+        logger.warning("Ray did not start: %s; it is started once more", said)
+        ray.shutdown()
+        return ray.init(**local, **settings)
 
 
 def _knock(address: str) -> None:

@@ -12,8 +12,8 @@ from busi_tune.command_line import ClusterError
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 30.0
-"""What the process of a worker may take to start where it has its place; less is no wait."""
+START_SECONDS = 120.0
+"""What the process of a worker may take to start on a busy machine where it has its place."""
 
 
 class Waiting(Callback):

@@ -66,10 +66,8 @@ def work(
     disk or a lost storage is no failure of the training: it is left as it is and the driver told.
     """
     tell(name_place())
-    config = _read_settings(message)
-    alone = config.resources.num_workers == 1
-    images = _find_images(config, stored)
-    workplace = find_workplace(message)
+    config, workplace = _read_settings(message), find_workplace(message)
+    images, alone = _find_images(config, stored), config.resources.num_workers == 1
 
     def on_epoch_end(metrics: dict[str, float]) -> bool:
         workplace.keep()

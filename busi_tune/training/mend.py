@@ -64,6 +64,7 @@ def mend_training(folder: Path) -> None:
         if broken or _lacks_rows(folder):
             set_aside(result, "has no longer all of its tables")
         else:
+            (folder / run_directory.LAST_CHECKPOINT).unlink(missing_ok=True)  # killed before it was
             return
     _mend_checkpoints(folder)
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 
 from tests.cluster.machines import Machine
 
@@ -21,15 +22,15 @@ except OSError as error:
 """
 
 _GRPC = """
-import sys, grpc
-address, method, token = sys.argv[1:]
-metadata = [("authorization", "Bearer " + token)] if token else []
-with grpc.insecure_channel(address) as channel:
-    try:
-        channel.unary_unary(method)(b"", timeout=120, metadata=metadata)
-        print("OK")
-    except grpc.RpcError as error:
-        print(error.code().name)
+import json, sys, grpc
+for address, method, token in json.loads(sys.argv[1]):
+    metadata = [("authorization", "Bearer " + token)] if token else []
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=120, metadata=metadata)
+            print("OK")
+        except grpc.RpcError as error:
+            print(error.code().name)
 """
 
 
@@ -44,10 +45,17 @@ def ask(machine: Machine, url: str, token: str = "", body: object = None) -> tup
     return status, text
 
 
-def call(machine: Machine, address: str, method: str, token: str = "") -> str:
-    """Call a gRPC method from a machine, with an empty request.
+def call(machine: Machine, requests: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Call gRPC methods from a machine, each with an empty request.
+
+    Args:
+        machine: whence.
+        requests: an address, a method and a token each.
 
     Returns:
-        The name of the status, UNAUTHENTICATED where a token is missing.
+        The name of each status, UNAUTHENTICATED where a token is missing.
     """
-    return machine.run([sys.executable, "-c", _GRPC, address, method, token], 300).stdout.strip()
+    line = [sys.executable, "-c", _GRPC, json.dumps(requests)]
+    said = machine.run(line, seconds=600).stdout.split()
+    assert len(said) == len(requests), said
+    return said

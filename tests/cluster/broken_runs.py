@@ -3,12 +3,13 @@
 import contextlib
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import pandas as pd
+import psutil
 import pytest
 
 from tests.cluster.nodes import Cluster, Node
@@ -16,8 +17,8 @@ from tests.faults.runs import Done, results
 from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
 
 NUM_TRAININGS = 6
-EPOCHS = 12
-"""So many that two nodes are in the middle of theirs at the same time, see `_is_training_on`."""
+EPOCHS = 8
+"""So many that one can be stopped in the middle, see `_is_training_on`."""
 # A lost node is no failure of a training, so none is allowed here.
 SETTINGS = [*TINY, f"--training.epochs={EPOCHS}", "--resources.max_failures=0"]
 COMMANDS = {
@@ -30,7 +31,7 @@ COMMANDS = {
         "--kfold.models={}",
     ],
 }  # fmt: skip
-WAIT_SECONDS = 240
+WAIT_SECONDS = 400
 """For what takes some seconds, on a loaded machine too."""
 
 
@@ -63,28 +64,21 @@ def lose_node(
 ) -> tuple[Outcome, str]:
     """Run a command, have a node join it and lose that node while it trains.
 
-    Until then the others stand still, so that there is something left to train on it.
+    Each node's training stands still from its middle until then, so that there is something left to
+    train on the next, and the fault comes in the middle.
 
     Returns:
         What became of the run, and what it said.
     """
     log = folder / "log"
-    with inside(cluster):
+    with inside(cluster), _Stopped(folder / "storage") as stopped:
         driver = _begin(command, cluster, folder)
-        wait_until(
-            lambda: all(_is_training_on(node, folder / "storage") for node in cluster.living()),
-            "a training on every node",
-            WAIT_SECONDS,
-        )
-        with _standing_still(cluster):
-            third = cluster.add()
-            wait_until(
-                lambda: _is_training_on(third, folder / "storage"),
-                "a training on the node that joined",
-                WAIT_SECONDS,
-            )
-            before = Done.of(folder / "storage")
-            fault(third)
+        stopped.wait_for(cluster.living())
+        third = cluster.add()
+        stopped.wait_for([third])
+        before = Done.of(folder / "storage")
+        fault(third)
+        stopped.go_on()
         wait_for_end(driver, log, WAIT_SECONDS)
     return _compare(command, folder, before), log.read_text()
 
@@ -125,17 +119,51 @@ def inside(cluster: Cluster) -> Iterator[None]:
             end_what_is_left()
 
 
-@contextlib.contextmanager
-def _standing_still(cluster: Cluster) -> Iterator[None]:
-    """Stop the trainings of the nodes that there are, for a while."""
-    nodes = cluster.living()
-    for node in nodes:
-        node.signal_trainings(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for node in nodes:
-            node.signal_trainings(signal.SIGCONT)
+class _Stopped:
+    """Trainings that stand still in their middle."""
+
+    def __init__(self, storage: Path) -> None:
+        self._storage = storage
+        self._processes: dict[str, list[psutil.Process]] = {}
+
+    def __enter__(self) -> "_Stopped":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+
+    def wait_for(self, nodes: Sequence[Node]) -> None:
+        """Wait until each of these nodes has one."""
+        wait_until(
+            lambda: all([self._stops_on(node) for node in nodes]),
+            "the middle of a training on every node",
+            WAIT_SECONDS,
+        )
+
+    def _stops_on(self, node: Node) -> bool:
+        if node.address in self._processes:
+            return True
+        if not _is_training_on(node, self._storage):
+            return False
+        processes = node.trainings()
+        _send(processes, signal.SIGSTOP)
+        if _is_training_on(node, self._storage):
+            self._processes[node.address] = processes
+            return True
+        _send(processes, signal.SIGCONT)  # it came to its end meanwhile
+        return False
+
+    def go_on(self) -> None:
+        """Let all go on that are still there."""
+        for processes in self._processes.values():
+            _send(processes, signal.SIGCONT)
+        self._processes.clear()
+
+
+def _send(processes: Sequence[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _begin(command: str, cluster: Cluster, folder: Path) -> "subprocess.Popen[bytes]":

@@ -25,6 +25,7 @@ from types import TracebackType
 import psutil
 
 from tests.processes import wait_until
+from tests.s3_server import find_port
 
 # A head without the client server, which nobody here connects to.
 RAY_START = [sys.executable, "-m", "busi_tune.orchestration.without_client", "ray", "start"]
@@ -125,7 +126,9 @@ class Node:
             )
 
     def processes(self) -> list[psutil.Process]:
-        """Return all that runs on the node."""
+        """Return all that runs on the node; nothing once its keeper has ended."""
+        if not self.is_alive():
+            return []
         try:
             whole = psutil.Process(self._process.pid)
             return [whole, *whole.children(recursive=True)]
@@ -141,13 +144,15 @@ class Node:
                     return
         raise AssertionError(f"the node {self.address} has no raylet: {self._log.read_text()}")
 
-    def signal_trainings(self, number: int) -> None:
-        """Send a signal to the processes that train."""
+    def trainings(self) -> list[psutil.Process]:
+        """Return the processes that train."""
+        found = []
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 title = " ".join(process.cmdline())
                 if title.startswith("ray::") and not title.startswith(NOT_TRAINING):
-                    process.send_signal(number)
+                    found.append(process)
+        return found
 
     def kill(self) -> None:
         """SIGKILL everything at once, as a power cut would."""
@@ -195,7 +200,7 @@ class Cluster:
             "RAY_agent_register_timeout_ms": str(1000 * START_SECONDS),
         }
         self._place = network.place_head()
-        self.address = f"{self._place.address}:{_free_ports(self._place.address, 1)[0]}"
+        self.address = f"{self._place.address}:{find_port(self._place.address)}"
         self.environment["RAY_ADDRESS"] = self.address
         self.nodes: list[Node] = []
 
@@ -237,8 +242,7 @@ class Cluster:
         command += [f"--num-cpus={cpus:g}", "--min-worker-port=0", "--max-worker-port=0"]
         command += [f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-log-monitor=false"]
         # Where agents may choose their ports, the raylet ends itself if they take over 15 s.
-        ports = _free_ports(address, len(AGENT_PORTS))
-        command += [f"--{n}-port={port}" for n, port in zip(AGENT_PORTS, ports, strict=True)]
+        command += [f"--{n}-port={port}" for n, port in _free_ports(address).items()]
         environment = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
         node = Node(place, command, environment, self.folder / f"{address}.log")
         self.nodes.append(node)
@@ -260,19 +264,16 @@ def run_cluster(num_nodes: int) -> Iterator[Cluster]:
         network.remove()
 
 
-def _free_ports(address: str, number: int) -> list[int]:
-    """Return ports that are free here, or on any node of this machine that is another host.
-
-    They are held together until all are known, or the same one could come twice.
-    """
-    with contextlib.ExitStack() as held:
-        try:
-            free = [socket.create_server((address, 0)) for _ in range(number)]
-        except OSError:
-            return _free_ports("127.0.0.1", number)
-        for each in free:
-            held.enter_context(each)
-        return [int(each.getsockname()[1]) for each in free]
+def _free_ports(address: str) -> dict[str, int]:
+    """Return a port for each agent that is free here, or on a node that is another host."""
+    try:
+        socket.create_server((address, 0)).close()
+    except OSError:
+        address = "127.0.0.1"
+    ports = set[int]()
+    while len(ports) < len(AGENT_PORTS):
+        ports.add(find_port(address))
+    return dict(zip(AGENT_PORTS, ports, strict=True))
 
 
 def _remove_what_is_left() -> None:

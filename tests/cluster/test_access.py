@@ -153,20 +153,22 @@ def test_what_must_listen_for_other_nodes_refuses_strangers(
     head: Head, service: str, methods: list[str]
 ) -> None:
     port = head.gcs().rpartition(":")[2] if service == "gcs" else head.node()[service]
-    for method in methods:
-        for token in ("", "0" * 64):
-            address = f"{head.machine.address}:{port}"
-            assert call(head.stranger, address, f"/ray.rpc.{method}", token) == "UNAUTHENTICATED"
+    address = f"{head.machine.address}:{port}"
+    requests = [
+        (address, f"/ray.rpc.{method}", token) for method in methods for token in ("", "0" * 64)
+    ]
+    assert set(call(head.stranger, requests)) == {"UNAUTHENTICATED"}
 
 
 def test_no_port_takes_a_task_from_strangers(head: Head) -> None:
     """Whatever listens for other nodes: workers refuse, the rest does not know what a task is."""
-    said = {
-        (port, token): call(head.stranger, f"{head.machine.address}:{port}", PUSH_TASK, token)
+    requests = [
+        (f"{head.machine.address}:{port}", PUSH_TASK, token)
         for address, port in head.machine.listening()
         if address not in LOOPBACK
         for token in ("", "0" * 64)
-    }
+    ]
+    said = dict(zip(requests, call(head.stranger, requests), strict=True))
     allowed = {"UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE", "UNKNOWN"}
     assert not {asked: status for asked, status in said.items() if status not in allowed}
     if head.runs_a_search():
@@ -176,7 +178,7 @@ def test_no_port_takes_a_task_from_strangers(head: Head) -> None:
 def test_the_token_opens_the_control_store_to_other_nodes(head: Head) -> None:
     """What makes the refusals above mean something."""
     method = "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo"
-    assert call(head.stranger, head.gcs(), method, head.token) == "OK"
+    assert call(head.stranger, [(head.gcs(), method, head.token)]) == ["OK"]
 
 
 def test_strangers_get_no_environment_made(head: Head) -> None:

@@ -1,70 +1,19 @@
-"""What Prometheus reads of a run, and the Grafana dashboard that shows it."""
+"""What a run tells Prometheus, and the Grafana dashboard that shows it."""
 
 import json
 import re
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from busi_tune.config import Config
 from busi_tune.orchestration.metrics import COUNTERS, GAUGES, Metrics
 from busi_tune.plan import Training
 from busi_tune.run_directory import write_json
-from tests.cluster.watched_run import REPORT_SECONDS, RUN, Watched, watch
 from tests.processes import wait_until
 
 DASHBOARD = Path(__file__).parents[2] / "experiments" / "cluster" / "grafana.json"
 EXPORTED = {f"ray_{name}" for name in GAUGES} | {f"ray_{name}_total" for name in COUNTERS}
-DEADLINE_SECONDS = 60
-Samples = dict[tuple[str, str], float]
-
-
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A run under way."""
-    with watch(tmp_path_factory.mktemp("watched")) as found:
-        yield found
-
-
-def scrape(addresses: Sequence[str]) -> Samples:
-    """Read the run's metrics off the nodes, as Prometheus does: values by name and state."""
-    found: Samples = {}
-    for address in addresses:
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            text = answer.read().decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.labels.get("run") == RUN:
-                    found[sample.name, sample.labels.get("state", "")] = sample.value
-    return found
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_prometheus_finds_the_runs_numbers_on_the_node(watched: Watched) -> None:
-    expected = {
-        ("ray_busi_tune_trainings", "running"): 1.0,
-        ("ray_busi_tune_trainings", "finished"): 1.0,
-        ("ray_busi_tune_trainings", "pruned"): 1.0,
-        ("ray_busi_tune_trainings", "failed"): 1.0,
-        ("ray_busi_tune_best_value", ""): 0.75,
-        ("ray_busi_tune_images_per_second", ""): 25.0,
-        ("ray_busi_tune_epochs_total", ""): 3.0 + 1 + 1 + 1,
-    }
-    assert {name for name, _ in expected} == EXPORTED
-    found: Samples = {}
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while found != expected and time.monotonic() < deadline:
-        time.sleep(0.2)
-        found = scrape(watched.metrics)
-    assert found == expected
-    # Ray forgets a gauge that it is not told again, though nothing has happened in the run since.
-    time.sleep(4 * REPORT_SECONDS)
-    assert scrape(watched.metrics) == expected
 
 
 class Kept:

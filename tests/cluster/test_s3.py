@@ -103,7 +103,7 @@ def enter_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def wait_for(condition: Callable[[], bool], driver: Driver, log: Path) -> None:
     """Wait until the storage has something, from a driver that is still at work then."""
     wait_until(
-        lambda: condition() or driver.poll() is not None, "what is to be stored", STEP_SECONDS
+        lambda: condition() or driver.poll() is not None, "what is to be stored", STEP_SECONDS, 0.5
     )
     assert driver.poll() is None, log.read_text()
 

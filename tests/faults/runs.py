@@ -1,5 +1,7 @@
 """What a run has come to, read from its directory."""
 
+import subprocess
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +9,26 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-SECONDS_AFTER_A_KILL = 90
+from tests.processes import start, wait_until
+
+SECONDS_AFTER_A_KILL = 180
+"""An agent of Ray takes 61 s to see that its cluster is gone, a worker at its start longer."""
 _watchers = ThreadPoolExecutor()
 
 
 def watch_orphans(killed: list[psutil.Process]) -> Future[list[psutil.Process]]:
     """Watch what a killed driver had started, and give in the end what of it outlives the limit."""
     return _watchers.submit(lambda: psutil.wait_procs(killed, timeout=SECONDS_AFTER_A_KILL)[1])
+
+
+def start_alone(
+    command: str, arguments: Sequence[str], folder: Path
+) -> tuple["subprocess.Popen[bytes]", Path]:
+    """Start what nothing happens to, and wait for its cluster: two that start take too long."""
+    log = folder / "log of the unbroken"
+    process = start(command, arguments, log)
+    wait_until(lambda: "Ray started" in log.read_text(), "its cluster", 300)
+    return process, log
 
 
 def finished(run_dir: Path) -> int:

@@ -10,6 +10,7 @@ from tests.faults.runs import (
     epochs_seen,
     finished,
     results,
+    start_alone,
     watch_orphans,
     without_clock,
 )
@@ -23,7 +24,7 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
 ) -> None:
     settings = [*TINY, "--training.epochs=3", "--kfold.num_folds=3", "--kfold.models={}"]
     run_dir, whole, log = tmp_path / "run", tmp_path / "whole", tmp_path / "log"
-    at_once = start("kfold", [*settings, f"--run_dir={whole}"], tmp_path / "log of the unbroken")
+    at_once, log_of_it = start_alone("kfold", [*settings, f"--run_dir={whole}"], tmp_path)
     driver = start("kfold", [*settings, f"--run_dir={run_dir}"], log)
     wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
     kill_a_worker(driver)
@@ -35,7 +36,7 @@ def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(
     assert {key: after[key] for key in before} == before, "a finished fold was run again"
 
     assert not orphans.result(), "processes outlive a killed driver"
-    wait_for_end(at_once, tmp_path / "log of the unbroken", 300)
+    wait_for_end(at_once, log_of_it, 300)
     for name in ("folds.csv", "epochs.csv", "images.csv"):
         broken, unbroken = (without_clock(folder / name) for folder in (run_dir, whole))
         pd.testing.assert_frame_equal(broken, unbroken, check_exact=True)

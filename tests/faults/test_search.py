@@ -15,6 +15,7 @@ from tests.faults.runs import (
     epochs_seen,
     finished,
     results,
+    start_alone,
     watch_orphans,
     without_clock,
 )
@@ -28,7 +29,7 @@ def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> No
     settings = [*TINY, "--training.epochs=3", "--search.num_trials=6", "--search.min_epochs=2"]
     settings += ["--search.refit=1", "--search.refit_seeds=1", "--resources.max_concurrent=1"]
     run_dir, whole, log = tmp_path / "run", tmp_path / "whole", tmp_path / "log"
-    unbroken = start("search", [*settings, f"--run_dir={whole}"], tmp_path / "log of the unbroken")
+    unbroken, log_of_it = start_alone("search", [*settings, f"--run_dir={whole}"], tmp_path)
     driver = start("search", [*settings, f"--run_dir={run_dir}"], log)
     wait_until(lambda: epochs_seen(run_dir) >= 1, "an epoch")
     kill_a_worker(driver)
@@ -51,7 +52,7 @@ def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> No
     assert not study.get_trials(states=[optuna.trial.TrialState.RUNNING])
     for trial in study.trials:
         assert sorted(trial.intermediate_values) == list(range(1, trial.user_attrs["epochs"] + 1))
-    wait_for_end(unbroken, tmp_path / "log of the unbroken", 300)
+    wait_for_end(unbroken, log_of_it, 300)
     for name in ("trials.csv", "refits.csv", "epochs.csv", "images.csv"):
         broken_off, at_once = without_clock(run_dir / name), without_clock(whole / name)
         pd.testing.assert_frame_equal(broken_off, at_once, check_exact=True)

@@ -9,7 +9,7 @@ from tests.faults.runs import epochs_seen, finished
 from tests.processes import TINY, descendants, start, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-SECONDS_TO_END = 60
+SECONDS_TO_END = 120
 
 
 def test_nothing_lives_on_after_a_terminated_run_and_after_a_finished_one(tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from busi_tune import run_directory
+from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.evaluation.counts import COUNTS, compute_metrics
-from busi_tune.jobs.refit import Refits, refit_seed, refit_splits
+from busi_tune.jobs.refit import Refits, refit_seed, refit_splits, without_test
 from busi_tune.jobs.search import make_closed, make_splits
 from busi_tune.run_directory import write_json
 from busi_tune.settings import override
@@ -190,6 +191,47 @@ def test_the_closed_test_part_is_looked_at_once_by_winner_and_baselines_alone(
     refits.open_test_part(other)
     assert opened.read_text() == whole
     assert len(list(tmp_path.glob(f"trainings/*/{run_directory.CLOSED_TEST}"))) == 4
+
+
+@pytest.fixture
+def refitted(images: ImageSet, tmp_path: Path) -> Refits:
+    """Two candidates with a refit each that has ended."""
+    config = make_config({"search.refit": 1, "search.refit_seeds": 1})
+    refits = make_refits(images, tmp_path, config)
+    for training in refits.place():
+        fit(training.config, images, without_test(refits.splits[training.split]), training.folder)
+    return refits
+
+
+def test_a_refit_that_lost_its_best_epoch_is_trained_again_before_it_is_scored(
+    refitted: Refits, images: ImageSet
+) -> None:
+    winner = refitted.winner()
+    assert winner is not None
+    lost = next(t for t in refitted.place() if t.identity["model"] == winner.name)
+    (lost.folder / run_directory.BEST_CHECKPOINT).write_bytes(b"")
+    with pytest.raises(ClusterError, match=f"{lost.name} has to be trained again: .* damaged"):
+        refitted.open_test_part(winner)
+    fit(lost.config, images, without_test(refitted.splits[lost.split]), lost.folder)
+    refitted.open_test_part(winner)
+    assert (lost.folder / run_directory.CLOSED_TEST).exists()
+
+
+def test_what_gpus_trained_is_scored_by_a_driver_that_has_none(
+    refitted: Refits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Refits.place
+    on_gpus = {"training.device": "cuda", "training.precision": "bf16"}
+    monkeypatch.setattr(
+        Refits,
+        "place",
+        lambda self: [replace(t, config=override(t.config, on_gpus)) for t in place(self)],
+    )
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    winner = refitted.winner()
+    assert winner is not None
+    refitted.open_test_part(winner)
+    assert len(list(tmp_path.glob(f"trainings/*/{run_directory.CLOSED_TEST}"))) == 2
 
 
 def test_a_configuration_that_has_seen_the_closed_part_is_refused(images: ImageSet) -> None:

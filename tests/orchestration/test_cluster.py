@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,28 @@ def test_no_cluster_is_started_that_is_open_to_everyone(
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with pytest.raises(ClusterError, match="open to everyone; unset it"), connected():
         pass
+
+
+@pytest.mark.slow
+def test_a_cluster_of_which_a_part_was_too_slow_is_started_once_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The dashboard's limit is taken away for the first start, which leaves the rest running."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    limit = "ray._private.ray_constants.RAY_DASHBOARD_STARTUP_TIMEOUT_S"
+    monkeypatch.setattr(limit, 0)
+    shutdown = ray.shutdown
+
+    def stop() -> None:
+        monkeypatch.setattr(limit, 240)
+        shutdown()
+
+    monkeypatch.setattr(ray, "shutdown", stop)
+    with tempfile.TemporaryDirectory(prefix="bt-") as short:  # sockets lie in it
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        with connected():
+            assert ray.cluster_resources()["CPU"] >= 1
+    assert "Ray did not start: " in caplog.text
 
 
 def test_a_cluster_of_the_tests_that_does_not_start_says_why(

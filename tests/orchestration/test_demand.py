@@ -32,6 +32,8 @@ def test_workers_without_a_place_are_shown_while_the_run_lasts(cluster: str) -> 
 
 def test_what_finds_a_place_holds_nothing(cluster: str) -> None:
     with connected():
-        free = ray.available_resources()["CPU"]
+        free = ray.cluster_resources()["CPU"]
+        # What an earlier test held is given back by and by.
+        wait_until(lambda: ray.available_resources().get("CPU") == free, "a free cluster", 60)
         Demand(1, 0).ask(3)
         wait_until(lambda: ray.available_resources().get("CPU") == free, "the tasks' end", 60)

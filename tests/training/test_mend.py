@@ -210,6 +210,16 @@ def test_scraps_of_a_killed_training_are_removed(trainings: Path) -> None:
     assert not scrap.exists()
 
 
+def test_the_last_checkpoint_of_a_training_that_was_killed_at_its_end_is_removed(
+    trainings: Path,
+) -> None:
+    last = trainings / "finished" / "last.ckpt"
+    last.touch()
+    mend_trainings(trainings)
+    assert not last.exists()
+    assert read_result(trainings / "finished") is not None
+
+
 def test_a_folder_in_use_is_left_to_its_user(trainings: Path) -> None:
     cut(trainings / "finished" / "result.json")
     with locked(trainings / "finished"):
