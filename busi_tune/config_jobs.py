@@ -102,4 +102,4 @@ class ResourcesConfig:
     """How often a training whose worker died is tried again from its checkpoint."""
     wait_seconds: float = 300.0
     """How long to wait for the requested resources, or for a storage on s3:// that fails, before
-    giving up."""
+    giving up; a place that may just be slow to start is given two minutes at least."""

@@ -1,6 +1,7 @@
 """A server of S3's protocol on 127.0.0.1, in a process of its own that can also fall silent."""
 
 import contextlib
+import errno
 import logging
 import os
 import random
@@ -67,7 +68,12 @@ def find_port(address: str = "127.0.0.1") -> int:
     """Return a free port that the system does not give to whoever asks for any."""
     while True:
         port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server((address, port)):
+        try:
+            socket.create_server((address, port)).close()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
             return port
 
 

@@ -211,7 +211,7 @@ def _split_name(refit: int) -> str:
 
 
 def _load_best(training: Training, device: Any) -> dict[str, Any]:
-    """Load a training's best epoch; without it the training has to be run again."""
+    """Load a training's best epoch; one that is not whole leaves the training without a result."""
     from busi_tune.training.checkpoint import load_checkpoint
 
     path = training.folder / run_directory.BEST_CHECKPOINT
@@ -221,7 +221,10 @@ def _load_best(training: Training, device: Any) -> dict[str, Any]:
         if path.exists():
             set_aside(path, "is damaged")
         set_aside(training.folder / run_directory.RESULT, f"has no {path.name} any more")
-        raise ClusterError(f"{training.name} has to be trained again: {error}") from error
+        raise ClusterError(
+            f"{training.name} cannot be scored: its best checkpoint was damaged or gone; --resume "
+            "makes it anew"
+        ) from error
 
 
 def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) -> pd.DataFrame:

@@ -111,7 +111,10 @@ def connected(name: str = "") -> Iterator[bool]:
 
 
 def _start(settings: dict[str, Any]) -> Any:
-    """Start a cluster on this machine; once more where a part of it took too long."""
+    """Start a cluster on this machine; once more where a part of it took too long.
+
+    What that part was leaves stays until this process ends.
+    """
     local: dict[str, Any] = {
         "address": "local",
         "include_dashboard": True,
@@ -119,7 +122,9 @@ def _start(settings: dict[str, Any]) -> Any:
     }
     try:
         return ray.init(**local, **settings)
-    except Exception as error:  # Ray raises a bare one where its dashboard or raylet was too slow
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises a bare one for what was too slow
+            raise
         said = str(error).strip().partition("\n")[0]
         logger.warning("Ray did not start: %s; it is started once more", said)
         ray.shutdown()

@@ -87,7 +87,10 @@ class Nodes:
         Returns:
             The addresses of the nodes that were lost since.
         """
+        known = self.num_losses
         self._note_lost()
+        if self.num_losses > known:  # look again before anything is given out for their places
+            self._next_look = self._clock()
         return {address for number, address in self._lost.values() if number > losses_before}
 
     def _note_lost(self, asked: Collection[str] | None = None) -> None:
@@ -106,7 +109,6 @@ class Nodes:
             elif name not in self._lost:
                 self.num_losses += 1
                 self._lost[name] = (self.num_losses, node["NodeManagerAddress"])
-                self._next_look = self._clock()  # before anything is given out for its place
 
 
 def _answers(node: dict[str, Any]) -> bool:

@@ -45,14 +45,23 @@ class _Try:
 
     training: Training
     losses_before: int
+    """Nodes that had been lost when it was given out."""
+    moves_before: int
+    """Trainings that had begun or ended by then."""
     places: list[str] = field(default_factory=list)
     """Addresses of its processes' nodes. Of several workers that which waits for them is first."""
     has_no_place: bool = False
 
     @property
+    def num_places(self) -> int:
+        """How many processes are to tell their place."""
+        num_workers = self.training.config.resources.num_workers
+        return num_workers + (num_workers > 1)
+
+    @property
     def has_begun(self) -> bool:
         """Whether one of its workers has told where it is."""
-        return len(self.places) > (self.training.config.resources.num_workers > 1)
+        return len(self.places) > (self.num_places > 1)
 
 
 class PlanSearcher(Unsaved, Searcher):
@@ -76,10 +85,14 @@ class PlanSearcher(Unsaved, Searcher):
         self._observer = observer
         self._nodes = nodes
         self._max_tries = max_failures + 1
-        self._deaths: Counter[Path] = Counter()
-        self._waiting: list[Training] = []
-        """To be given out before anything new: again, or after another in the same folder."""
+        self._deaths: Counter[tuple[str, Path]] = Counter()
+        self._again: list[Training] = []
+        """To be given out once more, before anything new."""
+        self._twins: list[Training] = []
+        """To be given out when the one that works in the same folder has ended."""
         self._tries: dict[str, _Try] = {}
+        self._num_moves = 0
+        self._wait_was_said = False
         self.broken_by: ClusterError | None = None
         """Why the run is to be broken off: the storage was lost, or an end could not be noted."""
 
@@ -100,7 +113,7 @@ class PlanSearcher(Unsaved, Searcher):
         training = self._choose(room)
         if training is None:
             return None if self._plan.num_open() else Searcher.FINISHED
-        self._tries[trial_id] = _Try(training, self._nodes.num_losses)
+        self._tries[trial_id] = _Try(training, self._nodes.num_losses, self._num_moves)
         return to_message(
             training, self._storage.address_of(training.folder) if self._storage else ""
         )
@@ -108,23 +121,22 @@ class PlanSearcher(Unsaved, Searcher):
     def _choose(self, room: int) -> Training | None:
         """Take one whose folder no other works in, as trials of equal settings would."""
         taken = {each.training.folder for each in self._tries.values()}
-        for training in self._waiting:
-            if training.folder not in taken:
-                self._waiting.remove(training)
-                return training
-        if len(self._waiting) >= room:
+        for waiting in (self._again, self._twins):
+            for training in waiting:
+                if training.folder not in taken:
+                    waiting.remove(training)
+                    return training if waiting is self._again else self._begin(training)
+        if len(self._twins) >= room:
             return None
-        new = self._begin_next()
+        new = self._plan.next_training()
         if new is not None and new.folder in taken:
-            self._waiting.append(new)
+            self._twins.append(new)
             return None
-        return new
+        return None if new is None else self._begin(new)
 
-    def _begin_next(self) -> Training | None:
-        training = self._plan.next_training()
-        if training is not None:
-            training.folder.mkdir(parents=True, exist_ok=True)
-            self._observer.on_start(training)
+    def _begin(self, training: Training) -> Training:
+        training.folder.mkdir(parents=True, exist_ok=True)
+        self._observer.on_start(training)
         return training
 
     def on_report(self, trial_id: str, report: Mapping[str, Any]) -> Training:
@@ -135,13 +147,18 @@ class PlanSearcher(Unsaved, Searcher):
         """
         one = self._tries[trial_id]
         if PLACE in report:
+            begun_before = one.has_begun
             one.places.append(report[PLACE])
+            self._num_moves += one.has_begun and not begun_before
         if NO_PLACE in report:
             one.has_no_place = True
-            if not any(each.has_begun for each in self._tries.values()):
+            still = self._num_moves == one.moves_before
+            if still and not any(each.has_begun for each in self._tries.values()):
                 self.broken_by = ClusterError(report[NO_PLACE])
                 raise self.broken_by
-            logger.info("%s: no place for its workers yet, it waits", one.training.name)
+            if not self._wait_was_said:
+                self._wait_was_said = True
+                logger.info("%s waits: no place for its workers yet", one.training.name)
         return one.training
 
     def on_trial_complete(
@@ -150,11 +167,12 @@ class PlanSearcher(Unsaved, Searcher):
         """Read from the training's folder how it ended, and tell the plan."""
         ended = self._tries.pop(trial_id)
         training = ended.training
+        self._num_moves += ended.has_begun
         times = "once" if self._max_tries == 1 else f"{self._max_tries} times"
         death = f"its worker died (killed or out of memory), {times}" if error else ""
         try:
             if ended.has_no_place or (error and self._goes_on(ended)):
-                self._waiting.insert(0, training)
+                self._again.append(training)
                 return
             if self._storage is not None:
                 self._storage.collect(training.folder)
@@ -178,11 +196,13 @@ class PlanSearcher(Unsaved, Searcher):
         """Whether a training whose worker died is tried again; that of its node is no failure."""
         lost = self._nodes.find_lost(ended.losses_before)
         training = ended.training
-        if lost and (not ended.places or lost & set(ended.places)):
+        has_told = len(ended.places) >= ended.num_places  # one that was at its start is nowhere
+        if lost and (not has_told or lost & set(ended.places)):
             who = "a node"
         else:
-            self._deaths[training.folder] += 1
-            if self._deaths[training.folder] >= self._max_tries:
+            one = (training.name, training.folder)
+            self._deaths[one] += 1
+            if self._deaths[one] >= self._max_tries:
                 return False
             who = "its worker"
         logger.warning("%s: %s died, it goes on from its last epoch", training.name, who)

@@ -7,23 +7,26 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import ray
 
 from busi_tune import run_directory
 
 
-def note_start(folder: Path) -> None:
+def note_start(folder: Path, address: str) -> None:
     """Append to starts.csv in a training's folder when, where and after which epoch it starts.
 
     Every rank that works in that folder adds its own line. The epoch is the last that epochs.csv
     has; one that was under way when a node was lost is run again.
+
+    Args:
+        folder: the training's.
+        address: of this node.
     """
     path = folder / run_directory.STARTS
     epochs = folder / run_directory.EPOCHS
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": platform.node(),
-        "address": str(ray.util.get_node_ip_address()),
+        "address": address,
         "process": os.getpid(),
         "rank": int(os.environ.get("RANK", 0)),
         "after_epoch": len(pd.read_csv(epochs)) if epochs.exists() else 0,

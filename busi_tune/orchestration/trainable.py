@@ -19,6 +19,7 @@ from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.messages import DISK_FULL, NO_PLACE, STORAGE_LOST, telling
 from busi_tune.orchestration.ranks import RanksConfig
 from busi_tune.orchestration.reports import FirstRank, Tell, reports_to_tune
+from busi_tune.orchestration.waiting import describe_wait
 from busi_tune.orchestration.worker import Fit, find_workplace, name_place, work
 from busi_tune.remote.objects import StorageError
 from busi_tune.scratch import scratch_folder
@@ -115,7 +116,7 @@ def _train_and_tell(
     except ControllerError as error:
         failure = error.controller_failure
         if type(failure).__name__ == "WorkerGroupStartupTimeoutError":
-            tell({NO_PLACE: _describe_wait(request)})
+            tell({NO_PLACE: describe_wait(request.wait_seconds)})
             return
         reason = ClusterError(f"Ray Train broke off: {type(failure).__name__}: {failure}")
         workplace.record_failure(reason, retry=True)
@@ -127,15 +128,6 @@ def _train_and_tell(
             tell({STORAGE_LOST: f"{message['address']} could not be reached by its workers"})
         elif not workplace.has_failed_for_good():
             raise  # a worker died: it is tried again
-
-
-def _describe_wait(request: Request) -> str:
-    return (
-        f"no training found a place for its {request.num_workers} workers within "
-        f"{request.wait_seconds:g} s: something else holds the cluster's CPUs or GPUs, or it lost "
-        "nodes (`ray status` shows what is in use); end that, or wait longer with "
-        "resources.wait_seconds"
-    )
 
 
 def _build_trainer(loop_config: dict[str, Any], request: Request, scratch: Path) -> TorchTrainer:

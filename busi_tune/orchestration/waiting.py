@@ -14,6 +14,17 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 """What the process of a worker may take to start on a busy machine where it has its place."""
+SAY_SECONDS = 30.0
+"""A longer wait is said."""
+
+
+def describe_wait(seconds: float) -> str:
+    """Return why a run ends that has waited for so long."""
+    return (
+        f"no training found a place within {seconds:g} s: something else holds the cluster's CPUs "
+        "or GPUs, or it lost nodes (`ray status` shows what is in use); end that, or wait longer "
+        "with resources.wait_seconds"
+    )
 
 
 class Waiting(Callback):
@@ -46,11 +57,7 @@ class Waiting(Callback):
             self._since = now
         waited, limit = now - self._since, max(self._seconds, START_SECONDS)
         if waited >= limit:
-            raise ClusterError(
-                f"no training found a place within {limit:g} s: something else holds the "
-                "cluster's CPUs or GPUs (`ray status` shows how many are in use); end it, or wait "
-                "longer with resources.wait_seconds"
-            )
-        if waited >= START_SECONDS and not self._said:
+            raise ClusterError(describe_wait(limit))
+        if waited >= SAY_SECONDS and not self._said:
             self._said = True
             logger.info("waiting for CPUs or GPUs that something else in the cluster holds")

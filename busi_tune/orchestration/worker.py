@@ -65,7 +65,8 @@ def work(
     What an exception stops would stop it again, so only the death of a process is retried. A full
     disk or a lost storage is no failure of the training: it is left as it is and the driver told.
     """
-    tell(name_place())
+    place = name_place()
+    tell(place)
     config, workplace = _read_settings(message), find_workplace(message)
     images, alone = _find_images(config, stored), config.resources.num_workers == 1
 
@@ -78,7 +79,7 @@ def work(
         if alone:
             workplace.forget_failure()
         folder = workplace.open(leads=alone or train.get_context().get_world_rank() == 0)
-        note_start(folder)
+        note_start(folder, place[PLACE])
         try:
             run = fit or _real_fit(config)
             run(config, images, splits[message["split"]], folder, on_epoch_end)

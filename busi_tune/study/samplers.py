@@ -43,7 +43,8 @@ class RepeatableSampler(optuna.samplers.BaseSampler):
     """The search's sampler with generators of their own for each parameter that is drawn alone.
 
     Optuna writes a trial's parameters one by one. With one generator for all of them, a trial that
-    was killed in between would go on with other values than those it was about to have.
+    was killed in between would go on with other values than those it was about to have. (TPE and
+    GP propose others all the same where another trial has ended in the meantime.)
     """
 
     def __init__(self, search: SearchConfig, seed: int, number: int) -> None:

@@ -48,7 +48,8 @@ def mend_training(folder: Path) -> None:
       evaluates its best epoch again, or trains again where that or its epochs are not whole.
     - a checkpoint of an unfinished training: it starts again from its first epoch.
 
-    The best checkpoint of a finished training is not looked at: reading all of a run takes long.
+    The last checkpoint of a finished one, which was killed before it removed that, is removed. The
+    best checkpoint of a finished training is not looked at: reading all of a run takes long.
     """
     for name in (run_directory.RESULT, run_directory.FAILURE):
         if (folder / name).exists() and not _is_json(folder / name):

@@ -26,6 +26,7 @@ def add_line(figures: Mapping[str, Any], out: Path | None) -> list[dict[str, Any
     print(json.dumps(line), flush=True)
     if not out:
         return [line]
+    out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("a") as file:
         file.write(json.dumps(line) + "\n")
     return [json.loads(each) for each in out.read_text().splitlines()]

@@ -17,7 +17,7 @@ from tests.faults.runs import Done, results
 from tests.processes import TINY, end_what_is_left, kill, start, wait_for_end, wait_until
 
 NUM_TRAININGS = 6
-EPOCHS = 8
+EPOCHS = 10
 """So many that one can be stopped in the middle, see `_is_training_on`."""
 # A lost node is no failure of a training, so none is allowed here.
 SETTINGS = [*TINY, f"--training.epochs={EPOCHS}", "--resources.max_failures=0"]
@@ -147,10 +147,10 @@ class _Stopped:
             return False
         processes = node.trainings()
         _send(processes, signal.SIGSTOP)
-        if _is_training_on(node, self._storage):
+        if processes and _is_training_on(node, self._storage):
             self._processes[node.address] = processes
             return True
-        _send(processes, signal.SIGCONT)  # it came to its end meanwhile
+        _send(processes, signal.SIGCONT)  # it came to its end meanwhile, or stood between two
         return False
 
     def go_on(self) -> None:

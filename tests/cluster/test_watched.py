@@ -56,6 +56,7 @@ def test_prometheus_finds_the_runs_numbers_on_the_node(watched: Watched) -> None
     found: list[object] = []
 
     def has_all() -> bool:
+        found.clear()
         with contextlib.suppress(OSError):  # slow to answer
             found[:] = [scrape(watched.metrics)]
         return found == [EXPECTED]

@@ -27,7 +27,9 @@ def start_alone(
     """Start what nothing happens to, and wait for its cluster: two that start take too long."""
     log = folder / "log of the unbroken"
     process = start(command, arguments, log)
-    wait_until(lambda: "Ray started" in log.read_text(), "its cluster", 300)
+    started = "Ray started"
+    wait_until(lambda: started in log.read_text() or process.poll() is not None, started, 300)
+    assert started in log.read_text(), log.read_text()
     return process, log
 
 

@@ -210,7 +210,9 @@ def test_a_refit_that_lost_its_best_epoch_is_trained_again_before_it_is_scored(
     assert winner is not None
     lost = next(t for t in refitted.place() if t.identity["model"] == winner.name)
     (lost.folder / run_directory.BEST_CHECKPOINT).write_bytes(b"")
-    with pytest.raises(ClusterError, match=f"{lost.name} has to be trained again: .* damaged"):
+    with pytest.raises(
+        ClusterError, match=f"{lost.name} cannot be scored: .* --resume makes it anew"
+    ):
         refitted.open_test_part(winner)
     fit(lost.config, images, without_test(refitted.splits[lost.split]), lost.folder)
     refitted.open_test_part(winner)

@@ -15,6 +15,8 @@ from busi_tune.command_line import ClusterError
 from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.orchestration.cluster import connected
+from busi_tune.orchestration.messages import PLACE
+from busi_tune.orchestration.searcher import PlanSearcher
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Training
 from tests.orchestration.conftest import Make, Notes, Splits, config_with, held, make_fit
@@ -23,8 +25,19 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluste
 
 
 def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
-    images: ImageSet, splits: Splits, make_trainings: Make, notes: Notes
+    images: ImageSet,
+    splits: Splits,
+    make_trainings: Make,
+    notes: Notes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    reports, hear = list[Mapping[str, Any]](), PlanSearcher.on_report
+
+    def keep(self: PlanSearcher, trial_id: str, report: Mapping[str, Any]) -> Training:
+        reports.append(report)
+        return hear(self, trial_id, report)
+
+    monkeypatch.setattr(PlanSearcher, "on_report", keep)
     trainings = make_trainings(1, config_with(resources__num_workers=2))
     trainings = [replace(each, name="pair") for each in trainings]
 
@@ -37,6 +50,8 @@ def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
     run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit(body))
     assert notes.ended == {"pair": "finished"}
     assert [epoch for _, epoch in notes.epochs] == [1, 2, 3]
+    places = [report.get(PLACE) for report in reports[:3]]
+    assert places == [ray.util.get_node_ip_address()] * 3, "of both, and of what waits for them"
     folder = trainings[0].folder
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
     assert ranks_in_dashboard("pair-") == [0, 1]

@@ -12,7 +12,7 @@ from busi_tune.config_jobs import ResourcesConfig
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.tuning import run_plan
-from busi_tune.orchestration.waiting import START_SECONDS, Waiting
+from busi_tune.orchestration.waiting import SAY_SECONDS, START_SECONDS, Waiting
 from busi_tune.plan import ListPlan, Training
 from tests.orchestration.conftest import Notes, held, make_fit
 
@@ -39,27 +39,29 @@ def test_a_training_that_finds_no_place_ends_the_run_after_the_wait(
     assert notes.ended == {"training 0": "finished"}, "the training was still open"
 
 
-def test_only_a_run_of_which_nothing_trains_is_waiting(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("seconds", "limit"), [(200.0, 200.0), (1.0, START_SECONDS)])
+def test_only_a_run_of_which_nothing_trains_is_waiting(
+    caplog: pytest.LogCaptureFixture, seconds: float, limit: float
+) -> None:
     caplog.set_level("INFO")
     now = 0.0
-    waiting = Waiting(100.0, lambda: now)
+    waiting = Waiting(seconds, lambda: now)
 
-    def step(*states: str) -> None:
+    def step(later: float, *states: str) -> None:
+        nonlocal now
+        now += later
         waiting.on_step_begin(0, [SimpleNamespace(status=state) for state in states])  # type: ignore[misc]
 
-    step(Trial.PENDING)
-    now = START_SECONDS
-    step(Trial.PENDING)
-    step(Trial.PENDING)
+    step(0, Trial.PENDING)
+    step(SAY_SECONDS - 1, Trial.PENDING)
+    assert not caplog.records
+    step(1, Trial.PENDING)
+    step(1, Trial.PENDING)
     assert len(caplog.records) == 1
-    step(Trial.PENDING, Trial.RUNNING)
-    now = 150.0
-    step(Trial.PENDING, Trial.TERMINATED)
-    now = 240.0
-    step(Trial.PENDING, Trial.TERMINATED)
-    step(Trial.TERMINATED)
-    now = 300.0
-    step(Trial.PENDING)
-    now = 400.0
-    with pytest.raises(ClusterError, match="within 100 s"):
-        step(Trial.PENDING)
+    step(limit, Trial.PENDING, Trial.RUNNING)
+    step(0, Trial.PENDING, Trial.TERMINATED)
+    step(limit - 1, Trial.PENDING, Trial.TERMINATED)
+    step(limit, Trial.TERMINATED)
+    step(0, Trial.PENDING)
+    with pytest.raises(ClusterError, match=f"within {limit:g} s"):
+        step(limit, Trial.PENDING)

@@ -39,7 +39,7 @@ def test_a_worker_tells_its_place_before_all_else(
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.1")
     (training,) = make_trainings(1, Config())
     training.folder.mkdir()
-    reports: list[Any] = []
+    reports: list[Any] = []  # of both ways
 
     def fit(*_: object) -> None:
         reports.append("it trains")
