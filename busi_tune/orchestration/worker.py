@@ -65,8 +65,7 @@ def work(
     What an exception stops would stop it again, so only the death of a process is retried. A full
     disk or a lost storage is no failure of the training: it is left as it is and the driver told.
     """
-    place = name_place()
-    tell(place)
+    tell(place := name_place())
     config, workplace = _read_settings(message), find_workplace(message)
     images, alone = _find_images(config, stored), config.resources.num_workers == 1
 
