@@ -61,7 +61,12 @@ def test_a_search_that_stops_trials_of_several_workers_gives_back_every_placemen
     settings = [*TINY, "--training.epochs=5", "--model.base_width=4", "--resources.num_workers=2"]
     settings += ["--resources.cpus_per_worker=0.5", "--resources.max_concurrent=1"]
     settings += ["--search.num_trials=3", "--search.min_epochs=3", "--search.start=[]"]
-    settings += ["--search.sampler=random", "--search.refit=0", f"--run_dir={tmp_path / 'run'}"]
+    settings += [
+        "--search.sampler=random",
+        "--search.refit=0",
+        "--seed=2",
+        f"--run_dir={tmp_path / 'run'}",
+    ]
     with connected():  # outside of the run's own, so that the driver stays when it has ended
         groups = Groups()
         assert search.main(settings) == 0
