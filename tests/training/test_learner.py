@@ -62,3 +62,7 @@ def test_batch_norm_is_synchronised_on_gpus_only(
     monkeypatch.setattr(learner, "num_ranks", lambda: 2)
     with pytest.raises(ValueError, match="sync_batchnorm works on GPUs only"):
         build_learner(config, CPU, steps_per_epoch=4)
+    monkeypatch.setattr(learner, "build_model", lambda _: nn.Sequential(nn.BatchNorm2d(1)))
+    monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # there is no GPU
+    built = build_learner(config, torch.device("cuda"), steps_per_epoch=4)
+    assert isinstance(built.model[0], nn.SyncBatchNorm)
