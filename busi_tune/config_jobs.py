@@ -91,7 +91,8 @@ class ResourcesConfig:
     """What a training takes from the cluster."""
 
     num_workers: int = 1
-    """Workers per training; several run under Ray Train, each a rank of the same training."""
+    """Workers per training; several run under Ray Train, each a rank of the same training. Batch
+    norm sees the share of a rank alone, see training.sync_batchnorm."""
     cpus_per_worker: float = 1.0
     """CPUs (and torch threads) of a worker."""
     gpus_per_worker: float | None = None

@@ -92,7 +92,7 @@ def dump_stacks() -> str:
 
 
 def wait_until(
-    condition: Callable[[], bool], what: str, seconds: float = 180, every: float = 0.05
+    condition: Callable[[], bool], what: str, seconds: float = 400, every: float = 0.05
 ) -> None:
     """Wait for a condition, looking every so many seconds, and fail with what did not come."""
     deadline = time.monotonic() + seconds

@@ -243,7 +243,8 @@ def load_splits(path: Path, images: ImageSet) -> dict[str, Split]:
     unknown = sorted(mentioned - set(positions))
     if unknown:
         raise ValueError(
-            f"{path} names {len(unknown)} images that the data does not have: {quote(unknown)}"
+            f"{path} names {len(unknown)} images that the data does not have: {quote(unknown)}; "
+            "restore them, or start a new run"
         )
     for key, parts in named.items():
         _check_parts(path, key, parts)
@@ -252,7 +253,7 @@ def load_splits(path: Path, images: ImageSet) -> dict[str, Split]:
         difference = f"{len(new)} images are new: {quote(new)}" if new else "files have changed"
         raise ValueError(
             f"{path} was made for other data ({str(data_hash)[:12]}, now {images.data_hash[:12]}): "
-            f"{difference}; make new splits or restore the data"
+            f"{difference}; restore the data, or start a new run"
         )
     return {
         key: Split(
@@ -269,6 +270,6 @@ def _check_parts(path: Path, key: str, parts: dict[str, list[str]]) -> None:
         if twice:
             raise ValueError(
                 f"{path}: parts of a split must not overlap; {key} has {quote(twice)} in {part} "
-                "and once more"
+                f"and once more{MEND}"
             )
         seen |= set(names)

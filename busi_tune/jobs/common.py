@@ -89,7 +89,9 @@ def images_at(config: Config, images: ImageSet) -> ImageSet:
     with Phases() as progress:
         other = load_images(config.data, progress)
     if (other.data_hash, other.groups) != (images.data_hash, images.groups):
-        raise ValueError(f"{config.data.root} has changed while its images were decoded")
+        raise ValueError(
+            f"{config.data.root} has changed while its images were decoded; start again"
+        )
     return other
 
 

@@ -22,6 +22,11 @@ from busi_tune.orchestration.token import make_token
 
 logger = logging.getLogger(__name__)
 
+LATER_NODES = (
+    ", or wait longer for nodes to come with resources.wait_seconds (an autoscaler's log, monitor* "
+    "on the head, says why none comes)"
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -199,5 +204,5 @@ def describe_shortage(request: Request, nodes: list[dict[str, float]]) -> str:
         f"a training asks for {request.num_workers} worker(s) of {request.cpus_per_worker:g} "
         f"CPU(s) and {request.gpus_per_worker:g} GPU(s), but the cluster's {len(nodes)} node(s) "
         f"have {has}: lower resources.num_workers, resources.cpus_per_worker or "
-        "resources.gpus_per_worker"
+        f"resources.gpus_per_worker{LATER_NODES if request.joined else ''}"
     )

@@ -1,4 +1,4 @@
-"""The wait of trainings for a place that something else in the cluster holds."""
+"""The wait of trainings for a place in the cluster."""
 
 import logging
 import time
@@ -22,8 +22,8 @@ def describe_wait(seconds: float) -> str:
     """Return why a run ends that has waited for so long."""
     return (
         f"no training found a place within {seconds:g} s: something else holds the cluster's CPUs "
-        "or GPUs, or it lost nodes (`ray status` shows what is in use); end that, or wait longer "
-        "with resources.wait_seconds"
+        "or GPUs, it lost nodes, or it starts processes slowly (`ray status` shows what is in "
+        "use); end that, or wait longer with resources.wait_seconds"
     )
 
 
@@ -60,4 +60,6 @@ class Waiting(Callback):
             raise ClusterError(describe_wait(limit))
         if waited >= SAY_SECONDS and not self._said:
             self._said = True
-            logger.info("waiting for CPUs or GPUs that something else in the cluster holds")
+            logger.info(
+                "waiting for CPUs or GPUs that are held, or for processes that are slow to start"
+            )

@@ -1,6 +1,7 @@
 """Requests from one machine to another, as a stranger or with the token."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 
@@ -28,9 +29,9 @@ for address, method, token in json.loads(sys.argv[1]):
     with grpc.insecure_channel(address) as channel:
         try:
             channel.unary_unary(method)(b"", timeout=120, metadata=metadata)
-            print("OK")
+            print("STATUS OK")
         except grpc.RpcError as error:
-            print(error.code().name)
+            print("STATUS", error.code().name)
 """
 
 
@@ -41,7 +42,7 @@ def ask(machine: Machine, url: str, token: str = "", body: object = None) -> tup
         The status, None where nobody answers, and the text.
     """
     done = machine.run([sys.executable, "-c", _HTTP, json.dumps([url, token, body])], seconds=300)
-    status, text = json.loads(done.stdout)
+    status, text = json.loads(done.stdout.splitlines()[-1])
     return status, text
 
 
@@ -56,6 +57,7 @@ def call(machine: Machine, requests: Sequence[tuple[str, str, str]]) -> list[str
         The name of each status, UNAUTHENTICATED where a token is missing.
     """
     line = [sys.executable, "-c", _GRPC, json.dumps(requests)]
-    said = machine.run(line, seconds=600).stdout.split()
-    assert len(said) == len(requests), said
-    return said
+    said = machine.run(line, seconds=600).stdout
+    statuses = re.findall(r"^STATUS (\w+)$", said, re.MULTILINE)
+    assert len(statuses) == len(requests), said
+    return statuses

@@ -20,6 +20,12 @@ import pytest
 from tests.processes import wait_until
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+START_SECONDS = 300
+"""What a part of Ray may take to start; its own 30 s are too few on a busy machine."""
+PATIENCE = {
+    "RAY_raylet_start_wait_time_s": str(START_SECONDS),
+    "RAY_agent_register_timeout_ms": str(1000 * START_SECONDS),
+}
 _NAMESPACES = ["--net", "--pid", "--mount"]
 # The first process of a machine ends, and all others with it, when its standard input is closed.
 _INIT = (

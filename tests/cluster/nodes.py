@@ -24,13 +24,12 @@ from types import TracebackType
 
 import psutil
 
+from tests.cluster.machines import PATIENCE, START_SECONDS
 from tests.processes import wait_until
 from tests.s3_server import find_port
 
 # A head without the client server, which nobody here connects to.
 RAY_START = [sys.executable, "-m", "busi_tune.orchestration.without_client", "ray", "start"]
-START_SECONDS = 240
-"""Ray's own 30 s for a raylet and its agents to come up are too few on a loaded machine."""
 AGENT_PORTS = (
     "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent", "metrics-export",
 )  # fmt: skip
@@ -196,8 +195,7 @@ class Cluster:
             "RAY_worker_niceness": "0",
             # What is left of a cluster whose head is lost ends itself after this, not after 60 s.
             "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
-            "RAY_raylet_start_wait_time_s": str(START_SECONDS),
-            "RAY_agent_register_timeout_ms": str(1000 * START_SECONDS),
+            **PATIENCE,
         }
         self._place = network.place_head()
         self.address = f"{self._place.address}:{find_port(self._place.address)}"

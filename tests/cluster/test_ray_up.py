@@ -18,6 +18,7 @@ import yaml
 from busi_tune.data.phantom import write_phantom
 from tests.cluster.asking import ask
 from tests.cluster.machines import (
+    PATIENCE,
     SSHD,
     Machine,
     beside_python,
@@ -80,7 +81,9 @@ def adapt(file: Path, cluster: Cluster, key: Path) -> None:
     installs = [line for line in config["setup_commands"] if "pip install" in line or "uv" in line]
     assert len(installs) == 3
     rest = [line for line in config["setup_commands"] if line not in installs]
-    config["setup_commands"] = [f"ln -sfn {shlex.quote(sys.prefix)} ~/venv", *rest]
+    patience = " ".join(f"{name}={value}" for name, value in PATIENCE.items())
+    settings = f"echo {shlex.quote(f'export {patience}')} >> ~/.bashrc"
+    config["setup_commands"] = [f"ln -sfn {shlex.quote(sys.prefix)} ~/venv", settings, *rest]
     file.write_text(yaml.safe_dump(config))
 
 
@@ -128,13 +131,13 @@ def test_every_node_joins(cluster: Cluster) -> None:
 def submit(cluster: Cluster, name: str, words: list[str], *flags: str) -> str:
     """Submit a command of this project under a name; what `ray job submit` says."""
     line = ["job", "submit", *flags, "--submission-id", name, "--working-dir", ".", "--"]
-    return cluster.ray(*line, "python", "-m", *words)
+    return cluster.ray(*line, "python", "-m", *words, seconds=900)
 
 
 def settings_for(cluster: Cluster, images: str, command: str) -> list[str]:
     """What a short run needs, in a folder of the head and with the storage that all see."""
     places = [f"--run_dir={cluster.head.home / 'first' / command}", f"--data.root={images}"]
-    return [*TINY, "--training.epochs=2", f"--storage={cluster.storage}", *places]
+    return [*TINY, "--training.epochs=8", f"--storage={cluster.storage}", *places]
 
 
 def fetch(cluster: Cluster, command: str) -> Path:
@@ -179,6 +182,8 @@ def test_a_search_is_watched_stopped_and_goes_on_as_the_readme_says(
 
 def test_a_submitted_cross_validation_ends_with_its_results(cluster: Cluster, images: str) -> None:
     settings = [*settings_for(cluster, images, "kfold"), WHOLE_NODES]
+    # So that the first is at work for longer than the second node takes to start a process.
+    settings += ["--training.epochs=30"]
     words = ["busi_tune.kfold", *settings, "--kfold.num_folds=2", "--kfold.models={}"]
     assert "succeeded" in submit(cluster, "kfold", words)
     assert len(pd.read_csv(fetch(cluster, "kfold") / "folds.csv")) == 2

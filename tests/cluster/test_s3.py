@@ -123,12 +123,12 @@ def test_a_search_whose_machine_and_head_are_lost_goes_on_on_others(
     cluster: Cluster, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, stored = tmp_path / "log", Stored(server, "search")
-    settings = [*TINY, "--training.epochs=2", "--search.num_trials=4", "--search.pruner=none"]
+    settings = [*TINY, "--training.epochs=2", "--search.num_trials=8", "--search.pruner=none"]
     settings += ["--search.refit=1", "--search.refit_seeds=1"]
     settings += ["--run_dir=runs/run", f"--storage={storage_for(cluster, server, 'search')}"]
     enter_machine(tmp_path / "first", monkeypatch)
     before = lose_search(settings, stored, tmp_path)
-    assert len(before) < 4, "the search was over already"
+    assert len(before) < 8, "the search was over already"
 
     run_dir = enter_machine(tmp_path / "second", monkeypatch)
     wait_for_end(
@@ -137,7 +137,7 @@ def test_a_search_whose_machine_and_head_are_lost_goes_on_on_others(
     after = stored.ended()
     assert {key: after[key] for key in before} == before, "a finished training was run again"
     trials = pd.read_csv(run_dir / "trials.csv")
-    assert trials["trial"].tolist() == list(range(4))
+    assert trials["trial"].tolist() == list(range(8))
     assert set(trials["key"]) >= before.keys(), "a finished trial was lost"
     epochs = pd.read_csv(run_dir / "epochs.csv").groupby("key")["epoch"].agg(list)
     assert epochs.map(lambda each: each == [1, 2]).all(), "an epoch is there twice or not at all"

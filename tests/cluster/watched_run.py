@@ -49,7 +49,10 @@ class Watched:
 def watch(folder: Path) -> Iterator[Watched]:
     """Start the run, wait for its last training, and let it end on leaving."""
     # Below the folder of a test the names of Ray's sockets would be too long.
-    with tempfile.TemporaryDirectory(prefix="watched-") as short, (folder / "log").open("w") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="watched-", ignore_cleanup_errors=True) as short,
+        (folder / "log").open("w") as log,
+    ):
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster.watched_run", str(folder)],
             cwd=Path(__file__).parents[2],

@@ -16,7 +16,7 @@ from tests.faults.runs import (
 )
 from tests.processes import TINY, kill, kill_a_worker, start, wait_for_end, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_a_killed_cross_validation_ends_with_the_numbers_of_an_unbroken_one(

@@ -21,7 +21,7 @@ from tests.faults.runs import (
 )
 from tests.processes import TINY, kill, kill_a_worker, start, wait_for_end, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_a_search_killed_at_random_ends_as_an_unbroken_one(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.runs import epochs_seen, finished
 from tests.processes import TINY, descendants, start, wait_for_end, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 SECONDS_TO_END = 120
 
 

@@ -53,7 +53,10 @@ def run_cluster() -> Iterator[str]:
         finally:
             process.stdin.close()
             process.stdout.close()
-            process.wait(60)
+            try:
+                process.wait(300)
+            finally:
+                process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,9 @@ with connected():
 @pytest.mark.slow
 def test_a_cluster_of_which_a_part_was_too_slow_is_started_once_more() -> None:
     """The dashboard's limit is taken away for the first start, which leaves the rest running."""
-    with tempfile.TemporaryDirectory(prefix="bt-") as short:  # sockets lie in it
+    with tempfile.TemporaryDirectory(
+        prefix="bt-", ignore_cleanup_errors=True
+    ) as short:  # sockets lie in it
         done = subprocess.run(
             [sys.executable, "-c", _START_TWICE],
             env=os.environ | {"RAY_ADDRESS": "", "RAY_TMPDIR": short},

@@ -58,9 +58,12 @@ def test_a_group_that_is_kept_is_found_when_the_run_has_ended(tmp_path: Path) ->
 def test_a_search_that_stops_trials_of_several_workers_gives_back_every_placement_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With three trials; the script beside `stop_trainings` stops twenty without a search."""
+    """With three trials; the script beside `stop_trainings` stops twenty without a search.
+
+    Ranks hear of a stop some epochs later, so there are many.
+    """
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: trial.number > 0)
-    settings = [*TINY, "--training.epochs=3", "--model.base_width=4", "--resources.num_workers=2"]
+    settings = [*TINY, "--training.epochs=20", "--model.base_width=4", "--resources.num_workers=2"]
     settings += ["--resources.cpus_per_worker=0.5", "--resources.max_concurrent=1"]
     settings += ["--search.num_trials=3", "--search.start=[]"]
     settings += ["--search.sampler=random", "--search.refit=0", f"--run_dir={tmp_path / 'run'}"]

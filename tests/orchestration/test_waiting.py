@@ -28,13 +28,12 @@ def test_a_training_that_finds_no_place_ends_the_run_after_the_wait(
     notes: Notes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("busi_tune.orchestration.waiting.START_SECONDS", 1.0)
     trainings, resources = make_trainings(1, Config()), ResourcesConfig(wait_seconds=3)
     said = "no training found a place within 3 s"
-    with held(), pytest.raises(ClusterError, match=said):
+    with held(), pytest.raises(ClusterError, match=said), monkeypatch.context() as patch:
+        patch.setattr("busi_tune.orchestration.waiting.START_SECONDS", 1.0)
         run_plan(ListPlan(trainings), images, splits, resources, notes, make_fit())
     assert notes.ended == {}
-    monkeypatch.undo()
     run_plan(ListPlan(trainings), images, splits, ResourcesConfig(), notes, make_fit())
     assert notes.ended == {"training 0": "finished"}, "the training was still open"
 
