@@ -1,4 +1,4 @@
-"""How the workers of one training find each other."""
+"""How the workers of one training find each other, and what they are called."""
 
 import os
 from typing import Any
@@ -6,6 +6,22 @@ from typing import Any
 import psutil
 import ray
 from ray.train.torch import TorchConfig
+from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
+
+TRAINING = "BUSI_TUNE_TRAINING"
+"""Names a worker's training in its environment."""
+
+
+class TrainWorker(RayTrainWorker):
+    """A worker that Ray's dashboard shows with the name of its training."""
+
+    def __repr__(self) -> str:
+        return f"worker of {os.environ.get(TRAINING, 'a training')}"
+
+
+# Ray Train has no setting for it. What starts workers imports this file, for RanksConfig.
+WorkerGroup._worker_cls = TrainWorker
 
 
 class RanksConfig(TorchConfig):

@@ -17,7 +17,7 @@ from busi_tune.data.cache import Form, ImageSet
 from busi_tune.data.splits import Split
 from busi_tune.orchestration.cluster import Request
 from busi_tune.orchestration.messages import DISK_FULL, NO_PLACE, STORAGE_LOST, telling
-from busi_tune.orchestration.ranks import RanksConfig
+from busi_tune.orchestration.ranks import TRAINING, RanksConfig
 from busi_tune.orchestration.reports import FirstRank, Tell, reports_to_tune
 from busi_tune.orchestration.waiting import describe_wait
 from busi_tune.orchestration.worker import Fit, find_workplace, name_place, work
@@ -153,6 +153,7 @@ def _build_trainer(loop_config: dict[str, Any], request: Request, scratch: Path)
                 controller_failure_limit=0,  # type: ignore[call-arg]
             ),
             callbacks=[FirstRank(loop_config["tell"])],  # type: ignore[list-item]
+            worker_runtime_env={"env_vars": {TRAINING: loop_config["message"]["name"]}},
         ),
     )
 

@@ -54,19 +54,23 @@ def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
     assert places == [ray.util.get_node_ip_address()] * 3, "of both, and of what waits for them"
     folder = trainings[0].folder
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-    assert ranks_in_dashboard("pair-") == [0, 1]
+    runs = [
+        run for run in ask_dashboard("api/train/v2/runs/v1")["train_runs"] if "pair-" in run["name"]
+    ]
+    workers = [worker for run in runs for each in run["attempts"] for worker in each["workers"]]
+    assert [worker["world_rank"] for worker in workers] == [0, 1]
+    actors = ask_dashboard("logical/actors")["data"]["actors"].values()
+    assert [actor["reprName"] for actor in actors].count("worker of pair") == 2
 
 
-def ranks_in_dashboard(name: str) -> list[int]:
-    """The workers that the dashboard shows of the runs of a training."""
+def ask_dashboard(path: str) -> Any:
+    """What the dashboard is told by Ray."""
     with connected():
-        url = f"http://{ray._private.worker.get_dashboard_url()}/api/train/v2/runs/v1"
+        url = f"http://{ray._private.worker.get_dashboard_url()}/{path}"
     token = (Path.home() / ".ray" / "auth_token").read_text().strip()
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        runs = json.load(answer)["train_runs"]
-    attempts = [attempt for run in runs if name in run["name"] for attempt in run["attempts"]]
-    return [worker["world_rank"] for each in attempts for worker in each["workers"] or []]
+        return json.load(answer)
 
 
 def test_workers_without_a_place_are_said_after_the_wait(
