@@ -1,6 +1,7 @@
 """The commands as a user types them, on small synthetic images, one and two workers."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.ray
 FOLDER = ["config.yaml", "environment.json", "splits.json", "epochs.csv", "images.csv"]
 FOLDER += ["tables", "figures", "trainings"]
 OTHERS = ("kfold", "train")
+RAY_LINE = re.compile(r"\(\w*(pid=|raylet|autoscaler)|ray::|site-packages/ray|Trial status")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +46,9 @@ def search_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "python -m busi_tune.search --data.root" in done.stderr
     assert "on the closed test part, looked at once" in done.stdout
+    assert done.stderr.count("dashboard: http://127.0.0.1") == 1
+    flood = [line for line in f"{done.stdout}{done.stderr}".splitlines() if RAY_LINE.search(line)]
+    assert not flood, "Ray's own lines"
     return folder
 
 
@@ -188,10 +193,13 @@ def test_a_terminated_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert f"python -m busi_tune.search --resume {run_dir}" in log.read_text()
 
 
-def test_a_folder_with_errors_is_refused_before_anything_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["search", "kfold"])
+def test_a_folder_with_errors_is_refused_before_anything_starts(
+    tmp_path: Path, command: str
+) -> None:
     (tmp_path / "images" / "benign").mkdir(parents=True)
     (tmp_path / "images" / "benign" / "a.png").write_bytes(b"no image")
-    done = run("search", [f"--data.root={tmp_path / 'images'}", f"--run_dir={tmp_path / 'run'}"])
+    done = run(command, [f"--data.root={tmp_path / 'images'}", f"--run_dir={tmp_path / 'run'}"])
     assert done.returncode == 2
     assert "a.png" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

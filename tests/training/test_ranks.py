@@ -1,4 +1,4 @@
-"""Two processes as the ranks of one training, against one process; started once for all tests."""
+"""Processes as the ranks of one training, against one process; started once for all tests."""
 
 import json
 from collections.abc import Callable
@@ -44,14 +44,14 @@ GREEDY = make_config(
 )
 
 
-def run_rank(rank: int, folder: Path) -> None:
+def run_rank(rank: int, folder: Path, num_ranks: int, names: list[str]) -> None:
     torch.set_num_threads(1)
     ARCHITECTURES.update(NETWORKS)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=num_ranks
     )
-    for name, scenario in SCENARIOS.items():
-        outcome = scenario(rank, folder / name)
+    for name in names:
+        outcome = SCENARIOS[name](rank, folder / name)
         (folder / f"{name}-{rank}.json").write_text(json.dumps(outcome))
     distributed.destroy_process_group()
 
@@ -110,7 +110,14 @@ SCENARIOS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(run_rank, (folder,), nprocs=2)
+    multiprocessing.spawn(run_rank, (folder, 2, list(SCENARIOS)), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def three_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("three")
+    multiprocessing.spawn(run_rank, (folder, 3, list(CONFIGS)[:3]), nprocs=3)
     return folder
 
 
@@ -123,15 +130,17 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.parametrize("several", ["two_ranks", "three_ranks"])
 @pytest.mark.parametrize("name", ["even", "uneven", "single"])
-def test_two_ranks_train_as_one_process_without_batch_statistics(
-    two_ranks: Path, tmp_path: Path, name: str
+def test_ranks_train_as_one_process_without_batch_statistics(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, several: str
 ) -> None:
+    ranks = request.getfixturevalue(several) / name
     fit(CONFIGS[name], make_images(), SPLIT, tmp_path)
-    alone, together = weights(tmp_path), weights(two_ranks / name)
+    alone, together = weights(tmp_path), weights(ranks)
     for weight in alone:
         torch.testing.assert_close(together[weight], alone[weight])
-    tables = [pd.read_csv(folder / "epochs.csv") for folder in (tmp_path, two_ranks / name)]
+    tables = [pd.read_csv(folder / "epochs.csv") for folder in (tmp_path, ranks)]
     clock = ["seconds", "images_per_second"]
     pd.testing.assert_frame_equal(*(table.drop(columns=clock) for table in tables), rtol=1e-5)
 
