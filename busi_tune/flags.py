@@ -274,4 +274,11 @@ def _at(values: dict[str, Any], name: str) -> Any:
 def _one_line(error: BaseException) -> str:
     line = " ".join(str(error).split())
     found = re.search(r'Parser key "([\w.]+)": .*Got value: (.*)', line)
-    return refuse_choice(*found.groups()) if found and found[1] in CHOICES else line
+    if found and found[1] in CHOICES:
+        return refuse_choice(*found.groups())
+    if found and found[1] == "search.space":
+        return (
+            f"search.space maps settings to what they can be, not {found[2]}: write lines such as "
+            "`optimizer.lr: {low: 1.0e-4, high: 1.0e-2, log: true}` below it"
+        )
+    return line
