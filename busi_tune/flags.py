@@ -25,6 +25,7 @@ from busi_tune.settings import (
     refuse_choice,
     unknown_field,
 )
+from busi_tune.yaml_files import read_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -88,10 +89,10 @@ def load_settings(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings as dotted names.
 
     Raises:
-        ValueError: the file is missing, is no YAML mapping or names an unknown setting.
+        ValueError: the file is missing, is no YAML mapping, names an unknown setting or one twice.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read settings from {path}: {error}") from error
     if not isinstance(content, dict):

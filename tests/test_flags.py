@@ -72,6 +72,24 @@ def test_a_word_that_is_no_choice_is_refused_with_the_choices(
     assert said.endswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 1\nsearch: {num_trials: 3}\n\nseed: 2\n", ", line 4: seed is written twice"),
+        ("search:\n  sampler: gp\n  sampler: tpe\n", ", line 3: sampler is written twice"),
+        ("search.space:\n  optimizer.lr: [1]\n  optimizer.lr: [2]\n", ", line 3: optimizer.lr is"),
+        ("search: {seed: 1, seed: 2}\n", ", line 1: seed is written twice in one place; keep one"),
+        ("optimizer: {lr: 1}\noptimizer.lr: 2\n", ": optimizer.lr is written twice, in two ways"),
+    ],
+)
+def test_a_setting_that_is_written_twice_is_refused_with_its_file_and_line(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "c.yaml", text)
+    assert run_command(COMMAND, lambda options: 0, ["--config", file]) == BAD_INPUT
+    assert f"error: {file}{said}" in capsys.readouterr().err
+
+
 def test_the_source_of_a_setting_is_the_last_file_that_names_it(tmp_path: Path) -> None:
     first = write(tmp_path / "a.yaml", "search: {start: [x.yaml], num_trials: 3}\n")
     second = write(tmp_path / "b.yaml", "search: {num_trials: 4}\n")
