@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from busi_tune.config import Config
+from busi_tune.named_files import locate_known, locate_weights
 from busi_tune.settings import (
     CHOICES,
     FIELDS,
@@ -98,7 +99,7 @@ def load_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings: write `section: {{name: value}}` lines")
     try:
-        return _split_lists(dotted(content))
+        return locate_weights(_split_lists(dotted(content)))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -107,7 +108,7 @@ def _load_typed(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings as dotted names, with values of the settings' types."""
     content = load_settings(path)
     try:
-        return typed(content)
+        return locate_known(typed(content), path.parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
