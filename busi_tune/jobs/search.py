@@ -73,16 +73,16 @@ def run_search(options: Options) -> int:
             "search", options, images, lambda: make_closed(images, config, known), storage
         ) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
-        open_trackers(config, run_dir) as trackers,
     ):
         keep_known(known, run_dir)
         search = Search(study, config, space, known, splits, images, run_dir, storage=storage)
         plan, left = search.plan()
         take_up(run_dir, plan, config)
         splits, ended = search.development, search.ended()
-        run_on_cluster(
-            plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage
-        )
+        with open_trackers(config, run_dir) as trackers:
+            run_on_cluster(
+                plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage
+            )
         return search.close()
 
 
