@@ -20,11 +20,11 @@ from busi_tune.config_jobs import SearchConfig
 from busi_tune.flags import build_parser, load_models, parse_flags, source_of_setting, to_config
 from busi_tune.full_disk import describe_full_disk, find_full_disk
 from busi_tune.kfold_models import load_search, resolve_search, take_images_of_models
+from busi_tune.named_files import make_absolute
 from busi_tune.remote.address import is_remote
 from busi_tune.run_directory import read_json, refuse_existing
 from busi_tune.search_rules import read_duration
 from busi_tune.settings import FIELDS, check_config, differences, to_yaml
-from busi_tune.study.starts import REPORT
 
 DONE, SOME_FAILED, BAD_INPUT, CLUSTER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 DEMO = Path(__file__).with_name("demo.yaml")
@@ -87,7 +87,7 @@ def parse(command: Command, arguments: Sequence[str]) -> Options:
     search_source = load_search(config, arguments)
     check_config(config)
     resolve_search(config, search_source)
-    _make_absolute(config, arguments)
+    make_absolute(config)
     default = Path("runs") / f"{command.name}-{datetime.now():%Y%m%d-%H%M%S}"
     run_dir = resume or Path(chosen.run_dir or default)
     if not resume and not chosen.dry_run and not chosen.print_config:
@@ -186,7 +186,7 @@ def _resumed(
     old = to_config(parse_flags(parser, ["--config", str(stored)]))
     new = to_config(parse_flags(parser, ["--config", str(stored), *flags]))
     load_search(new, flags)
-    _make_absolute(new, flags)
+    make_absolute(new)
     # The winners of nested searches are tested already: one that grew could choose another.
     fixed = {"search.num_trials"} if old.kfold.search else set()
     free = RESUMABLE if _has_trained(folder, old) else RESUMABLE | {"resources.num_workers"}
@@ -228,23 +228,3 @@ def _is_whole(stored: Path) -> bool:
     *_, last = (field.name for field in fields(Config))
     lines = stored.read_text().splitlines(keepends=True)
     return bool(lines) and lines[-1].startswith(f"{last}: ") and lines[-1].endswith("\n")
-
-
-def _make_absolute(config: Config, flags: Sequence[str]) -> None:
-    """Make folders and files independent of where a later --resume is typed."""
-    data = config.data
-    data.root = data.root and str(Path(data.root).absolute())
-    data.cache_dir = data.cache_dir and str(Path(data.cache_dir).absolute())
-    if config.storage and not is_remote(config.storage):
-        config.storage = str(Path(config.storage).absolute())
-    if Path(data.groups).is_file():
-        data.groups = str(Path(data.groups).absolute())
-    search = config.search
-    search.start = _locate("search.start", search.start, flags)
-    search.baselines = _locate("search.baselines", search.baselines, flags)
-
-
-def _locate(name: str, words: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Make the files of a list absolute; they are relative to the `--config` file that names it."""
-    folder = Path(source_of_setting(name, flags)).parent
-    return [word if word == REPORT else str((folder / word).absolute()) for word in words]

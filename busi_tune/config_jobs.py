@@ -33,7 +33,8 @@ class SearchConfig:
     or a constant; {when: {field: [values]}} makes it conditional."""
     start: list[str] = field(default_factory=lambda: ["report"])
     """Configurations to try first: YAML files, and report for those of the report's models that
-    lie in the space and whose weights are at hand. No pruner stops them."""
+    lie in the space and whose weights are at hand. A list of files alone leaves the report's out:
+    report,best.yaml has both. Neither a pruner nor the race over inner folds stops them."""
     objectives: list[str] = field(default_factory=lambda: ["monitor"])
     """What is optimised: monitor (training.monitor) and, as further objectives, parameters or
     milliseconds (per image, forward pass). Several give a Pareto front and need pruner none."""

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from busi_tune.config import Config
+from busi_tune.named_files import locate_known, locate_weights
 from busi_tune.settings import (
     CHOICES,
     FIELDS,
@@ -25,6 +26,7 @@ from busi_tune.settings import (
     refuse_choice,
     unknown_field,
 )
+from busi_tune.yaml_files import read_yaml
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -88,16 +90,16 @@ def load_settings(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings as dotted names.
 
     Raises:
-        ValueError: the file is missing, is no YAML mapping or names an unknown setting.
+        ValueError: the file is missing, is no YAML mapping, names an unknown setting or one twice.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"cannot read settings from {path}: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings: write `section: {{name: value}}` lines")
     try:
-        return _split_lists(dotted(content))
+        return locate_weights(_split_lists(dotted(content)))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -106,7 +108,7 @@ def _load_typed(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings as dotted names, with values of the settings' types."""
     content = load_settings(path)
     try:
-        return typed(content)
+        return locate_known(typed(content), path.parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -274,4 +276,11 @@ def _at(values: dict[str, Any], name: str) -> Any:
 def _one_line(error: BaseException) -> str:
     line = " ".join(str(error).split())
     found = re.search(r'Parser key "([\w.]+)": .*Got value: (.*)', line)
-    return refuse_choice(*found.groups()) if found and found[1] in CHOICES else line
+    if found and found[1] in CHOICES:
+        return refuse_choice(*found.groups())
+    if found and found[1] == "search.space":
+        return (
+            f"search.space maps settings to what they can be, not {found[2]}: write lines such as "
+            "`optimizer.lr: {low: 1.0e-4, high: 1.0e-2, log: true}` below it"
+        )
+    return line

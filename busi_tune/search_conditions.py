@@ -79,7 +79,7 @@ def _refuse_value(demand: _Demand, asked: Dimension) -> None:
         if not asked.allows(value):
             raise ValueError(
                 f"{where}: its condition waits for {demand.of} to be {value}, but that is "
-                f"{asked.describe()}"
+                f"{asked.describe()}; change the condition, or what {demand.of} can be"
             )
 
 

@@ -198,7 +198,10 @@ def _read_range(
     if not isinstance(log, bool):
         raise ValueError(f"{where}: log must be true or false, not {log}")
     if low >= high:
-        raise ValueError(f"{where}: the range is empty, low {low} is not below high {high}")
+        remedy = "exchange them" if low > high else f"write {low} alone for a constant"
+        raise ValueError(
+            f"{where}: the range is empty, low {low} is not below high {high}; {remedy}"
+        )
     if log and low <= 0:
         raise ValueError(f"{where}: a log range must start above 0, not at {low}")
     if step is not None:

@@ -70,17 +70,20 @@ def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten settings given nested, dotted or mixed to dotted names.
 
     Raises:
-        ValueError: a name is no setting.
+        ValueError: a name is no setting, or one that has a value already.
     """
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if name in FIELDS:
-            flat[name] = value
+            found = {name: value}
         elif isinstance(value, Mapping) and any(f.startswith(f"{name}.") for f in FIELDS):
-            flat |= dotted(value, f"{name}.")
+            found = dotted(value, f"{name}.")
         else:
             raise ValueError(unknown_field(name))
+        for double in found.keys() & flat.keys():
+            raise ValueError(f"{double} is written twice, in two ways; keep one of them")
+        flat |= found
     return flat
 
 

@@ -1,6 +1,7 @@
 """What pruning and TPE save: best value over seconds spent, on synthetic images.
 
 python experiments/savings.py --out experiments/results/savings    # about 65 minutes on two cores
+python experiments/savings.py --out experiments/results/savings --again    # from savings.csv there
 
 Searches of equal wall clock, each method under the same seeds; a seed draws the split, the weights
 and the proposals. Pruned trials count with their best value so far, as everyone who stops a trial
@@ -24,11 +25,12 @@ from busi_tune.results.pages.tables import Table, write_csv, write_page
 from busi_tune.results.read import SearchRun, read_run
 
 HALVING = ["--search.sampler", "tpe", "--search.pruner", "halving", "--search.min_epochs"]
+RANDOM = "random, no pruning"
 METHODS = {
     "TPE, halving from epoch 2": [*HALVING, "2"],
     "TPE, halving from epoch 3": [*HALVING, "3"],
     "TPE, no pruning": ["--search.sampler", "tpe", "--search.pruner", "none"],
-    "random, no pruning": ["--search.sampler", "random", "--search.pruner", "none"],
+    RANDOM: ["--search.sampler", "random", "--search.pruner", "none"],
 }
 SPACE = {
     "model.architecture": ["unet", "report_cnn"],
@@ -99,7 +101,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--budget", default="180s")
+    parser.add_argument("--again", action="store_true", help="the page alone, from savings.csv")
     given = parser.parse_args()
+    curves = pd.read_csv(given.out / "savings.csv") if given.again else measure(given)
+    write_page(given.out, "savings", "What pruning and TPE save", summarise(curves))
+
+
+def measure(given: argparse.Namespace) -> pd.DataFrame:
+    """Run the searches and write the best value over seconds of each."""
     runs: dict[tuple[str, int], SearchRun] = {}
     for seed in range(given.seeds):
         for method, flags in METHODS.items():
@@ -123,10 +132,16 @@ def main() -> None:
     origins = pd.DataFrame([describe(*key, run) for key, run in runs.items()])
     write_csv(given.out / "runs.csv", origins)
     plot(curves, given.out / "savings")
-    write_page(given.out, "savings", "What pruning and TPE save", [summarise(curves, at)])
+    return curves
 
 
-def summarise(curves: pd.DataFrame, at: np.ndarray) -> Table:
+def summarise(curves: pd.DataFrame) -> list[Table]:
+    """Return what each method comes to in equal time, and the time that it takes to be as good."""
+    at = np.sort(curves["seconds"].unique())
+    return [compare_at(curves, at), compare_until(curves, at)]
+
+
+def compare_at(curves: pd.DataFrame, at: np.ndarray) -> Table:
     """Return each method's best value at a quarter, half and all of the seconds."""
     quarters = {"a quarter": at[9], "half": at[19], "all": at[-1]}
     rows = []
@@ -139,6 +154,25 @@ def summarise(curves: pd.DataFrame, at: np.ndarray) -> Table:
     caption = (
         f"Best val_dice after a quarter, half and all of {at[-1]:.0f} seconds of trials (the least "
         f"that a search spent), mean and standard deviation over {curves['seed'].nunique()} seeds."
+    )
+    return Table(caption, pd.DataFrame(rows))
+
+
+def compare_until(curves: pd.DataFrame, at: np.ndarray) -> Table:
+    """Return when each method is as good as random search of the same seed comes to be."""
+    last = curves[(curves["method"] == RANDOM) & (curves["seconds"] == at[-1])]
+    goal = curves["seed"].map(last.set_index("seed")["best"])
+    reached = curves["seconds"].where(curves["best"] >= goal, np.inf)
+    first = reached.groupby([curves["method"], curves["seed"]], sort=False).min()
+    rows = []
+    for method, seconds in first.groupby("method", sort=False):
+        said = [f"{each:.0f}" if np.isfinite(each) else "never" for each in seconds]
+        row = {"Method": method, "Median": f"{seconds.median():.0f}".replace("inf", "never")}
+        seeds = seconds.index.get_level_values("seed")
+        rows.append(row | {f"Seed {s}": each for s, each in zip(seeds, said, strict=True)})
+    caption = (
+        f"Seconds of trials until the value that {RANDOM}, has reached under the same seed after "
+        f"all {at[-1]:.0f}, in steps of {at[0]:.1f}."
     )
     return Table(caption, pd.DataFrame(rows))
 

@@ -4,7 +4,9 @@ import pytest
 
 from busi_tune.command_line import BAD_INPUT, Command, parse, run_command
 from busi_tune.config import Config
-from busi_tune.flags import source_of_setting, typed_override
+from busi_tune.flags import load_settings, source_of_setting, typed_override
+from busi_tune.search_space import compile_space
+from busi_tune.settings import to_yaml
 
 COMMAND = Command("search", "Search.")
 
@@ -72,6 +74,24 @@ def test_a_word_that_is_no_choice_is_refused_with_the_choices(
     assert said.endswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 1\nsearch: {num_trials: 3}\n\nseed: 2\n", ", line 4: seed is written twice"),
+        ("search:\n  sampler: gp\n  sampler: tpe\n", ", line 3: sampler is written twice"),
+        ("search.space:\n  optimizer.lr: [1]\n  optimizer.lr: [2]\n", ", line 3: optimizer.lr is"),
+        ("search: {seed: 1, seed: 2}\n", ", line 1: seed is written twice in one place; keep one"),
+        ("optimizer: {lr: 1}\noptimizer.lr: 2\n", ": optimizer.lr is written twice, in two ways"),
+    ],
+)
+def test_a_setting_that_is_written_twice_is_refused_with_its_file_and_line(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "c.yaml", text)
+    assert run_command(COMMAND, lambda options: 0, ["--config", file]) == BAD_INPUT
+    assert f"error: {file}{said}" in capsys.readouterr().err
+
+
 def test_the_source_of_a_setting_is_the_last_file_that_names_it(tmp_path: Path) -> None:
     first = write(tmp_path / "a.yaml", "search: {start: [x.yaml], num_trials: 3}\n")
     second = write(tmp_path / "b.yaml", "search: {num_trials: 4}\n")
@@ -94,3 +114,36 @@ def test_starts_and_baselines_are_found_from_anywhere(
     assert search.baselines == [str(tmp_path / "own/b.yaml"), "report"]
     search = parse(COMMAND, ["--config", file, "--search.start", "best.yaml"]).config.search
     assert search.start == [str(tmp_path / "best.yaml")]
+    added = ["--search.start+", "more.yaml"]
+    search = parse(COMMAND, ["--config", file, *added]).config.search
+    near = str(tmp_path / "own/near/a.yaml")
+    assert search.start == ["report", near, str(tmp_path / "more.yaml")]
+
+
+WEIGHTS = "model.encoder_weights"
+
+
+@pytest.mark.parametrize("word", ["none", "imagenet", "package:name", "absent.pth"])
+def test_files_of_weights_are_found_from_anywhere_and_words_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    here = write(tmp_path / "here" / "w.pth", "weights")
+    monkeypatch.chdir(tmp_path / "here")
+    lr = f"{{choices: [1, 2], when: {{{WEIGHTS}: [w.pth, {word}]}}}}"
+    text = f"{WEIGHTS}: w.pth\nsearch.space:\n  optimizer.lr: {lr}\n  {WEIGHTS}: "
+    for entry in (f"[w.pth, {word}]", f"{{choices: [w.pth, {word}]}}"):
+        file = write(tmp_path / "c.yaml", text + entry)
+        config = parse(COMMAND, ["--config", file]).config
+        assert config.model.encoder_weights == here
+        weights, rate = compile_space(config.search.space)
+        assert weights.choices == (here, word)
+        assert rate.when == ((WEIGHTS, (here, word)),)
+        write(tmp_path / "run" / "config.yaml", to_yaml(config))
+    write(tmp_path / "run" / "environment.json", '{"job": "search"}')
+    assert load_settings(Path(file))[WEIGHTS] == here
+    assert parse(COMMAND, [f"--{WEIGHTS}", "w.pth"]).config.model.encoder_weights == here
+    assert parse(COMMAND, [f"--{WEIGHTS}", word]).config.model.encoder_weights == word
+    monkeypatch.chdir(tmp_path)
+    assert parse(COMMAND, ["--resume", "run"]).config == config
+    monkeypatch.chdir(tmp_path / "here")
+    assert parse(COMMAND, ["--resume", "../run", f"--{WEIGHTS}", "w.pth"]).config == config

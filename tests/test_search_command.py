@@ -7,8 +7,10 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
 from busi_tune import run_directory
+from busi_tune.data.phantom import write_phantom
 from busi_tune.run_directory import locked, read_json, write_json
 from busi_tune.training.checkpoint import save_checkpoint
 from tests.faults.runs import content, results, without_clock
@@ -121,6 +123,17 @@ def test_other_images_are_refused(run_dir: Path) -> None:
     assert_refused(run_dir, ["--data.phantom_images=41"], "data.phantom_images")
 
 
+def test_images_of_which_one_has_changed_are_refused_with_the_difference(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    write_phantom(images, num_images=40)
+    image = next(path for path in images.rglob("*.png") if "mask" not in path.name)
+    ImageOps.invert(Image.open(image).convert("L")).save(image)
+    said = ("was made for other data", "files have changed", "restore the data")
+    assert_refused(run_dir, [f"--data.root={images}", "--search.num_trials=3"], *said)
+
+
 def test_the_dashboard_shows_the_study_of_a_search(run_dir: Path) -> None:
     trials = pd.read_csv(run_dir / "trials.csv")
     with open_dashboard(run_dir / run_directory.STUDY) as app:
@@ -184,3 +197,17 @@ def test_stretched_and_letterboxed_images_are_searched_in_one_run(tmp_path: Path
     won = trials.loc[trials["value"].idxmax(), "data.resize"]
     assert f"resize: {won}" in (run_dir / run_directory.BEST).read_text()
     assert (run_dir / "report.html").exists()
+
+
+def test_a_search_of_several_objectives_leaves_its_front(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments = [*SMALL, "--search.objectives=monitor,parameters", "--search.pruner=none"]
+    done = run("search", [*arguments, f"--run_dir={run_dir}"])
+    assert done.returncode == 0, done.stderr
+    trials = pd.read_csv(run_dir / "trials.csv").set_index("trial")
+    assert trials["state"].tolist() == ["COMPLETE", "COMPLETE"]
+    front = pd.read_csv(run_dir / "tables/pareto.csv")
+    assert front["val_dice"].tolist() == trials.loc[front["trial"], "value"].tolist()
+    assert trials["value"].idxmax() in front["trial"].tolist()
+    assert {path.suffix for path in run_dir.glob("figures/pareto.*")} == {".png", ".svg"}
+    assert (run_dir / run_directory.BEST).exists()

@@ -130,8 +130,9 @@ NAME = "model.architecture"
         ({"model": {"architecture": ["unet"]}}, "in one piece: write model.architecture"),
         ({"model": ["unet"]}, "search.space: model is a section"),
         ({5: [1, 2]}, "search.space: unknown setting 5; --help lists every setting"),
-        ({LR: {"low": 0.1, "high": 0.01}}, f"{LR}: the range is empty"),
-        ({LR: {"low": 0.1, "high": 0.1}}, f"{LR}: the range is empty"),
+        ({LR: {"low": 0.1, "high": 0.01}}, "is not below high 0.01; exchange them"),
+        ({LR: {"low": 0.1, "high": 0.1}}, f"{LR}: the range is empty, low 0.1 is not below high"),
+        ({LR: {"low": 0.1, "high": 0.1}}, "high 0.1; write 0.1 alone for a constant"),
         ({"loss.bce": {"low": 0.0, "high": 0.01, "log": True}}, "must start above 0, not at 0.0"),
         ({LR: {"low": 0.1}}, "needs the numbers low and high"),
         ({LR: {"low": 0.1, "high": 1.0, "lgo": True}}, "unknown key lgo"),
@@ -193,7 +194,7 @@ def when(**conditions: Any) -> dict[str, Any]:
         ),
         (
             {LR: when(model__architecture=["unet"]), NAME: "fpn"},
-            "to be unet, but that is always fpn",
+            f"to be unet, but that is always fpn; change the condition, or what {NAME} can be",
         ),
         (
             {LR: when(loss__bce=0.5), "loss.bce": {"low": 0.1, "high": 1.0}},

@@ -192,6 +192,16 @@ def open_storage(options: Options) -> StoredRun | None:
     return storage
 
 
+def refuse_other_code(run_dir: Path, trainings: Sequence[Training]) -> None:
+    """Keep other code from trainings that are open, before a plan forgets how they failed.
+
+    Raises:
+        ValueError: some are, and the code is not what the run was begun with.
+    """
+    if not all((training.folder / run_directory.RESULT).exists() for training in trainings):
+        run_directory.check_code(run_dir)
+
+
 def take_up(run_dir: Path, plan: Plan, config: Config) -> None:
     """Note the configuration with which a run goes on, unless other code would train what is open.
 

@@ -16,6 +16,7 @@ from busi_tune.jobs.common import (
     load_run_images,
     open_run,
     open_storage,
+    refuse_other_code,
     run_on_cluster,
     take_up,
 )
@@ -61,12 +62,12 @@ def run_kfold(options: Options) -> int:
         reader = Reader()
 
         def placed() -> list[Training]:
-            winners = [each.place_winner() for each in searches]
-            return trainings + [winner for winner in winners if winner is not None]
+            return trainings + [won for each in searches if (won := each.place_winner())]
 
         def gather() -> None:
             gather_run(run_dir, placed(), reader)
 
+        refuse_other_code(run_dir, placed())
         export = partial(export_nested_trials, searches, run_dir)
         nested = [each.plan(export, gather) for each in searches]
         plan = JoinedPlan([*nested, ListPlan(trainings, gather)])

@@ -22,6 +22,7 @@ from busi_tune.jobs.common import (
     open_run,
     open_storage,
     place_training,
+    refuse_other_code,
     run_on_cluster,
     take_up,
     write_tables_and_figures,
@@ -72,16 +73,16 @@ def run_search(options: Options) -> int:
             "search", options, images, lambda: make_closed(images, config, known), storage
         ) as splits,
         open_study(run_dir / run_directory.STUDY, config) as study,
-        open_trackers(config, run_dir) as trackers,
     ):
         keep_known(known, run_dir)
         search = Search(study, config, space, known, splits, images, run_dir, storage=storage)
         plan, left = search.plan()
         take_up(run_dir, plan, config)
         splits, ended = search.development, search.ended()
-        run_on_cluster(
-            plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage
-        )
+        with open_trackers(config, run_dir) as trackers:
+            run_on_cluster(
+                plan, sets, splits, config, run_dir.name, ended, left, trackers, storage=storage
+            )
         return search.close()
 
 
@@ -115,13 +116,18 @@ class Search:
         )
 
     def plan(self) -> tuple[Plan, float | None]:
-        """Return the trials and the refits as a plan, and the seconds that the budget leaves."""
+        """Return the trials and the refits as a plan, and the seconds that the budget leaves.
+
+        Raises:
+            ValueError: other code would train what is open; nothing is written then.
+        """
         again = self.without_result()
         self.settled.update(training.folder.name for training in again)
         trials = StudyPlan(
             self.study, self.config, self.space, self.place, self.export, self.known.starts
         )
         refits = self.refits
+        refuse_other_code(self.run_dir, [*again, *refits.place()])
         followed = FollowedPlan(trials, self.follow, refits.export, refits.number)
         return JoinedPlan([ListPlan(again), followed]), trials.limits.seconds_left()
 

@@ -17,6 +17,7 @@ from busi_tune.jobs.common import (
     open_run,
     open_storage,
     place_training,
+    refuse_other_code,
     run_on_cluster,
     take_up,
 )
@@ -58,6 +59,7 @@ def run_train(options: Options) -> int:
         training = place_training(
             name, identity, config, split_name, split, images, options.run_dir
         )
+        refuse_other_code(options.run_dir, [training])
         plan = ListPlan([training])
         take_up(options.run_dir, plan, config)
         if config.resources.num_workers > 1:

@@ -16,13 +16,13 @@ from busi_tune import run_directory
 from busi_tune.config import Config, ModelConfig
 from busi_tune.flags import load_settings, name_files, typed_override
 from busi_tune.kfold_models import MODEL_SECTIONS, is_model_name
+from busi_tune.named_files import REPORT
 from busi_tune.run_directory import set_aside, write_atomic
 from busi_tune.search_space import Dimension, image_sizes, image_ways, is_active
 from busi_tune.settings import dotted, flatten, from_dict, override
 
 logger = logging.getLogger(__name__)
 
-REPORT = "report"
 _REPORT_MODELS = Path(__file__).parents[1] / "report_models.yaml"
 
 # What a network is made from; the other model settings are another architecture's.

@@ -111,8 +111,8 @@ class StudyPlan:
     def on_epoch(self, training: Training, metrics: Mapping[str, float]) -> bool:
         """Report an epoch that the study does not know; say whether the trial should stop.
 
-        Pruners compare the first inner fold; later folds are the race's. Configurations to try
-        first are not pruned: a search is to end no lower than they do.
+        Pruners compare the first inner fold; later folds are the race's. Neither stops the
+        configurations to try first: a search is to end no lower than they do.
         """
         self.limits.note_now_and_then()
         run = self._runs[training.identity["trial"]]
@@ -123,8 +123,11 @@ class StudyPlan:
             run.known_steps.add(step)
         if metrics["epoch"] >= training.config.training.epochs:
             return False
-        prunable = first and run.trial.number >= len(self._starts)
+        prunable = first and not self._is_start(run)
         return self.limits.is_over_time() or (prunable and run.trial.should_prune())
+
+    def _is_start(self, run: _Run) -> bool:
+        return run.trial.number < len(self._starts)
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Tell the study, or let the trial go on with its next inner fold."""
@@ -164,7 +167,7 @@ class StudyPlan:
         if outcome.failed or outcome.status == "pruned" or not more:
             return ""
         best = best_trial(self.study)
-        if best is None or len(self._search.objectives) > 1:
+        if best is None or self._is_start(run) or len(self._search.objectives) > 1:
             return ""
         folders = [training.folder for training in run.trainings[: len(run.results)]]
         of_best = [folders[0].parent / key for key in best.user_attrs["keys"]]

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from busi_tune.config import Config
+from busi_tune.config import Config, ModelConfig
 from busi_tune.data.cache import ImageSet, load_images
 from busi_tune.data.splits import Split
 from busi_tune.jobs import dry_run, measure
 from busi_tune.jobs.forecast import Part, expected_share, forecast, plan_search, trial_seconds
 from busi_tune.jobs.measure import Cost, watch_memory
+from busi_tune.models import build_model
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
 from busi_tune.training.disk import CheckpointBytes
@@ -146,7 +147,9 @@ def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     def run(**search: Any) -> None:
         own = override(config, {f"search.{name}": value for name, value in search.items()})
         images: ImageSet = load_images(own.data)
-        part = Part({"unet": override(own, {"optimizer.lr": 0.02})}, 9, 40)
+        unet = override(own, {"optimizer.lr": 0.02})
+        report_cnn = override(own, {"model.architecture": "report_cnn"})
+        part = Part({"unet": unet, "report_cnn": report_cnn}, 9, 40)
         split = Split(np.arange(6), np.arange(6, 9), np.arange(0))
         dry_run.show_plan([part], images, split, own, tmp_path / "run")
 
@@ -159,6 +162,7 @@ def test_the_plan_of_a_search_is_plain_lines(
     show(budget="1h", inner_folds=2)
     shown = capsys.readouterr().out
     assert "sampled unet: lr 0.02" in shown
+    assert "sampled report_cnn: " in shown
     assert "40 trials of 2 inner folds: about" in shown and "budget 1h" in shown
     assert "9 trainings after them, of full length" in shown
     assert f"free in {tmp_path}" in shown
@@ -167,14 +171,59 @@ def test_the_plan_of_a_search_is_plain_lines(
     assert not (tmp_path / "run").exists()
 
 
+def cells_of(shown: str, between: str) -> list[list[str]]:
+    return [[c.strip() for c in line.split(between)[1:-1]] for line in shown.splitlines()]
+
+
+HEADER = ["model", "parameters", "s/epoch", "epochs", "time", "memory"]
+
+
+def test_the_plan_has_a_row_per_architecture_with_the_parameters_of_its_network(
+    show: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    show()
+    shown = capsys.readouterr().out
+    assert HEADER in cells_of(shown, "┃")
+    rows = {row[0]: row[1:] for row in cells_of(shown, "│") if row}
+    assert list(rows) == ["unet", "report_cnn"]
+    for name, row in rows.items():
+        network = build_model(ModelConfig(architecture=name, base_width=2))
+        assert row[0] == f"{sum(each.numel() for each in network.parameters()):,}"
+        assert float(row[1]) >= 0 and row[2] == str(Config().training.epochs)
+
+
+def test_the_plan_says_what_was_measured_and_what_it_comes_to(
+    show: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seconds, memory = {"unet": 2.0, "report_cnn": 4.04}, {"unet": 2_500_000_000, "report_cnn": None}
+
+    def made_up(config: Config, images: ImageSet, split: Split) -> Cost:
+        name, length = config.model.architecture, replace(config.training, epochs=27)
+        made = replace(config, training=length)
+        files = CheckpointBytes(last=300, best=100)
+        return Cost(made, 1234567, seconds[name], memory[name], files)
+
+    monkeypatch.setattr(dry_run, "measure", made_up)
+    show(pruner="none")
+    shown = capsys.readouterr().out
+    assert [row for row in cells_of(shown, "│") if row] == [
+        ["unet", "1,234,567", "2.0", "27", "54 s", "2.5 GB"],
+        ["report_cnn", "1,234,567", "4.0", "27", "109 s", "not measured"],
+    ]
+    assert "together up to 5.0 GB of memory beside the images" in shown
+    # Two at a time: twenty rounds of trials and five of what follows, at a mean of 81.5 s.
+    assert "40 trials: about 27 min, 100% of their full length (pruner none)" in shown
+    assert "9 trainings after them, of full length: about 7 min" in shown
+    assert "expected time: about 34 min" in shown
+
+
 def test_the_space_is_shown_with_ranges_choices_and_conditions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     dry_run.show_space(compile_space(SPACE))
-    cells = [
-        [c.strip() for c in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()
-    ]
-    assert [row for row in cells if row] == [
+    assert [row for row in cells_of(capsys.readouterr().out, "│") if row] == [
         ["model.architecture", "unet, report_cnn", ""],
         ["optimizer.lr", "0.0001 to 0.01, log", ""],
         ["optimizer.name", "always adam", ""],

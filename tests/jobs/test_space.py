@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from busi_tune.command_line import Options
+from busi_tune.command_line import BAD_INPUT, Options
 from busi_tune.config import Config
 from busi_tune.jobs.space import check_space, read_space
+from busi_tune.search import main
 from busi_tune.search_space import compile_space
 from busi_tune.settings import override
 
@@ -19,6 +20,24 @@ def warnings_of(caplog: pytest.LogCaptureFixture, **search: Any) -> list[str]:
     with caplog.at_level(logging.WARNING):
         read_space(Options(config, Path("run"), False, False, False, False))
     return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("{optimizer.lr: {low: 0.1, high: 0.01}}", "search.space, optimizer.lr: the range is emp"),
+        ("{optimizer.rate: [0.1, 0.01]}", "search.space: unknown setting optimizer.rate; did you"),
+        ("5", "search.space maps settings to what they can be, not 5: write lines such as `opt"),
+    ],
+)
+def test_a_mistake_in_a_space_is_refused_with_its_file_before_anything_starts(
+    space: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, run_dir = tmp_path / "c.yaml", tmp_path / "run"
+    file.write_text(f"search: {{space: {space}}}\n")
+    assert main([f"--config={file}", f"--run_dir={run_dir}"]) == BAD_INPUT
+    assert f"busi_tune search: error: {file}: {said}" in capsys.readouterr().err
+    assert not run_dir.exists()
 
 
 def test_trials_are_not_ranked_by_losses_of_their_own() -> None:

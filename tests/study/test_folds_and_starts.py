@@ -78,18 +78,17 @@ def test_a_trial_trains_fold_by_fold_and_is_worth_their_mean(tmp_path: Path) -> 
     assert (row["epochs"], row["seconds"], row["key"]) == (12, 6.0, "0-0 0-1 0-2")
 
 
-def test_a_trial_that_cannot_win_is_stopped_after_a_fold(tmp_path: Path) -> None:
-    config = make_config(inner_folds=3, num_trials=2)
+@pytest.mark.parametrize("num_known", [1, 2])
+def test_the_race_stops_what_cannot_win_and_is_not_known(tmp_path: Path, num_known: int) -> None:
+    known = [{"optimizer.lr": 1e-3}, {"optimizer.lr": 1e-4}][:num_known]
+    config = make_config(inner_folds=2, num_trials=3)
     with open_study(tmp_path / "study.db", config) as study:
-        plan = make_plan(study, config, tmp_path)
-        for dice in (0.7, 0.7, 0.7, 0.5):
-            training = plan.next_training()
-            assert training is not None
-            finish(plan, training, dice)
-        assert plan.num_open() == 0
+        plan = make_plan(study, config, tmp_path, known)
+        while training := plan.next_training():
+            finish(plan, training, 0.5 if training.identity["trial"] else 0.7)
         table = trials_table(study, SPACE)
-    assert table["state"].tolist() == ["COMPLETE", "PRUNED"]
-    assert table["reason"][1] == "beaten by trial 0 after 1 folds"
+    assert table["state"].tolist() == ["COMPLETE"] * num_known + ["PRUNED"] * (3 - num_known)
+    assert table["reason"][2] == "beaten by trial 0 after 1 folds"
 
 
 @pytest.mark.parametrize("reason", ["several objectives", "the best is being made anew"])

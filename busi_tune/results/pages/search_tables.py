@@ -1,5 +1,6 @@
 """The tables of a search: its trials, best first, and what each choice came to."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from busi_tune import run_directory
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
 from busi_tune.results.pages.tables import Table, format_value, write_csv, write_page
 from busi_tune.results.read import SearchRun
-from busi_tune.search_space import compile_space
+from busi_tune.search_space import Dimension, compile_space
 
 NUM_LEADERS = 10
 OPTIMIZER = "optimizer.name"
@@ -93,15 +94,19 @@ def leaders_table(run: SearchRun) -> pd.DataFrame:
 def choices_table(run: SearchRun) -> pd.DataFrame:
     """Summarise the trials by each value of each setting that is a choice.
 
+    A constant is one where its condition leaves some trials without it.
+
     Returns:
         Columns setting, choice, trials, complete, pruned, failed, best, median, best_seen.
     """
     rows = []
-    for dimension in compile_space(run.config.search.space):
-        if not dimension.choices or dimension.is_constant:
+    space = compile_space(run.config.search.space)
+    trials = _add_constants(run.trials, space)
+    for dimension in space:
+        if not dimension.choices or (dimension.is_constant and not dimension.when):
             continue
         for choice in dimension.choices:
-            tried = run.trials[equals_choice(run.trials[dimension.name], choice)]
+            tried = trials[equals_choice(trials[dimension.name], choice)]
             values = tried.loc[tried["state"] == "COMPLETE", "value"]
             best, best_seen = (
                 each.max() if run.maximises else each.min() for each in (values, tried["best"])
@@ -113,6 +118,18 @@ def choices_table(run: SearchRun) -> pd.DataFrame:
             )
     columns = ["setting", "choice", "trials", *STATES.values(), "best", "median", "best_seen"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _add_constants(trials: pd.DataFrame, space: Sequence[Dimension]) -> pd.DataFrame:
+    """Add the constants of a space, which trials.csv leaves out, where their condition holds."""
+    trials = trials.copy()
+    for constant in (dimension for dimension in space if dimension.is_constant):
+        in_use = pd.Series(True, trials.index)
+        for name, allowed in constant.when:
+            in_use &= sum(equals_choice(trials[name], value) for value in allowed) > 0
+        whole = pd.Series(constant.choices[0], trials.index, dtype=object)
+        trials[constant.name] = whole.where(in_use)
+    return trials
 
 
 def console_rows(run: SearchRun) -> list[dict[str, str]]:

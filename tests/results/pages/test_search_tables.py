@@ -75,6 +75,26 @@ def test_a_choice_under_a_condition_counts_where_it_was_in_use(search_run: Path)
     assert sizes["trials"].sum() == 3
 
 
+def test_a_constant_under_a_condition_counts_where_it_holds(search_run: Path) -> None:
+    of_unet = {"model.architecture": "unet"}
+    space = {
+        "model.architecture": ["unet", "report_cnn"],
+        "model.base_width": {"value": 8, "when": of_unet},
+        "optimizer.name": {"value": "adam", "when": {"model.base_width": 8}},
+        "loss.bce": 0.5,
+    }
+    search_for(search_run, {"search.space": space})
+    trials = pd.read_csv(search_run / run_directory.TRIALS)
+    constants = ["model.base_width", "optimizer.name"]
+    trials.drop(columns=constants, errors="ignore").to_csv(search_run / run_directory.TRIALS)
+    table = choices_table(read_search(search_run)).set_index(["setting", "choice"])
+    assert "loss.bce" not in table.index.get_level_values("setting"), "all trials have it"
+    unet = table.loc[("model.architecture", "unet")]
+    assert unet["trials"] == 3
+    for row in (("model.base_width", "8"), ("optimizer.name", "adam")):
+        assert table.loc[row].equals(unet)
+
+
 GUIDED = "good choices more often, so counts are no random sample"
 DRAWN = "draws at random from the space"
 STOPPED = "some were stopped, so the complete ones are no random sample"
