@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.micro_batches import MicroBatches
+from busi_tune.data.parallel import Progress
 from busi_tune.data.resizing import Box
 from busi_tune.evaluation.calibration import LOGITS, Histogram, count_logits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
@@ -72,6 +73,7 @@ def evaluate(
     batch_size: int,
     point: OperatingPoint | None = None,
     predictions: Path | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a network on some images.
 
@@ -83,6 +85,7 @@ def evaluate(
         batch_size: images per forward pass.
         point: operating point of the tuned counts; None chooses it on these images, at least one.
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
+        progress: called before the first image and after each.
 
     Raises:
         torch.OutOfMemoryError: a single image does not fit; larger batches are split.
@@ -90,6 +93,8 @@ def evaluate(
     rows: list[Row] = []
     tuned, by_threshold, by_logit = [], [], []
     seconds: list[float] = []
+    if progress:
+        progress(0, len(indices))
     predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
     for index, probability, resized in predicted:
         truth = images.original_mask(index)
@@ -102,6 +107,8 @@ def evaluate(
         by_threshold.append(counts_by_threshold(levels, truth))
         by_logit.append(count_logits(full, truth))
         tuned.append(counts_at(levels, truth, point) if point else counts_everywhere(levels, truth))
+        if progress:
+            progress(len(rows), len(indices))
     if point is None:
         everywhere = np.stack(tuned)
         point = choose_operating_point(everywhere)

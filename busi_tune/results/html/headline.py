@@ -1,5 +1,7 @@
 """The answer of a run in one or two sentences: which model, by how much, how sure."""
 
+from typing import Any
+
 import pandas as pd
 
 from busi_tune.results.closing import find_judged, find_leader, judged_pairs, primary_images
@@ -21,8 +23,8 @@ def describe_kfold(models: pd.DataFrame, pairs: pd.DataFrame | None) -> str:
         pairs: the table of pairs; None where there is a single model.
     """
     leader, images = find_leader(models), primary_images(models)
-    shown = models[models["images"] == images].set_index("model")
-    size = f"{_size(shown, leader)} on {int(shown.loc[leader, 'num_images'])} {images} images"
+    shown = {str(row["model"]): row for _, row in models[models["images"] == images].iterrows()}
+    size = f"{_size(shown[leader])} on {int(shown[leader]['num_images'])} {images} images"
     if pairs is None:
         return f"{leader}: {size}."
     judged = find_judged(models)
@@ -31,12 +33,12 @@ def describe_kfold(models: pd.DataFrame, pairs: pd.DataFrame | None) -> str:
     said = f"{leader} leads with {size}; no claim is made for it, since it was {CHOSEN}."
     if judged is None:
         return f"{said} So were all others."
-    best = f"{judged} is the best with {_size(shown, judged)}"
+    best = f"{judged} is the best with {_size(shown[judged])}"
     return f"{said} Of the models that were not, {best}{_standing(models, pairs, judged)}."
 
 
-def _size(shown: pd.DataFrame, model: str) -> str:
-    return f"Dice {format_estimate(shown.loc[model], 'dice')}"
+def _size(row: "pd.Series[Any]") -> str:
+    return f"Dice {format_estimate(row, 'dice')}"
 
 
 def _standing(models: pd.DataFrame, pairs: pd.DataFrame, model: str) -> str:
