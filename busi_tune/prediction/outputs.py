@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -95,7 +96,7 @@ def draw_overlay(
     return canvas
 
 
-def _dash(outlines: Sequence[npt.NDArray[np.int32]], thickness: int) -> list[npt.NDArray[np.int32]]:
+def _dash(outlines: Sequence[npt.NDArray[Any]], thickness: int) -> list[npt.NDArray[Any]]:
     """Cut outlines into dashes, with gaps in which one sees what lies below."""
     dash, period = 4 + 3 * thickness, 8 + 6 * thickness
     # Points come twice, since a single one is no line.
