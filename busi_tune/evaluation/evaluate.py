@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.micro_batches import MicroBatches
-from busi_tune.data.parallel import Progress
+from busi_tune.data.parallel import Progress, count
 from busi_tune.data.resizing import Box
 from busi_tune.evaluation.calibration import LOGITS, Histogram, count_logits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
@@ -93,10 +93,8 @@ def evaluate(
     rows: list[Row] = []
     tuned, by_threshold, by_logit = [], [], []
     seconds: list[float] = []
-    if progress:
-        progress(0, len(indices))
     predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
-    for index, probability, resized in predicted:
+    for index, probability, resized in count(predicted, len(indices), progress):
         truth = images.original_mask(index)
         full = original_probabilities(probability, images.box(index), truth.shape)
         levels = quantise(full).cpu().numpy()
@@ -107,8 +105,6 @@ def evaluate(
         by_threshold.append(counts_by_threshold(levels, truth))
         by_logit.append(count_logits(full, truth))
         tuned.append(counts_at(levels, truth, point) if point else counts_everywhere(levels, truth))
-        if progress:
-            progress(len(rows), len(indices))
     if point is None:
         everywhere = np.stack(tuned)
         point = choose_operating_point(everywhere)
