@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--root", help="images in BUSI's layout; default: phantom images")
     parser.add_argument("--images", type=int, default=700, help="of the phantom set")
     parser.add_argument("--models", type=int, default=3)
+    parser.add_argument(
+        "--roughness", type=float, default=0.1, help="noise in the maps; above 0.15 it makes specks"
+    )
     parser.add_argument("--out", type=Path, help="file to which the line is appended")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,7 +55,8 @@ def main() -> None:
             write_phantom(Path(root), options.images)
         images = load_images(DataConfig(root=root, groups="none"))
         folder = Path(scratch) / "run"
-        write_run(folder, images, [f"model_{number}" for number in range(options.models)])
+        models = [f"model_{number}" for number in range(options.models)]
+        write_run(folder, images, models, options.roughness)
         write_results(folder, None)
         page = folder / run_directory.REPORT
         rest = page.stat().st_size
@@ -62,6 +66,7 @@ def main() -> None:
         line = {
             "images": len(images),
             "models": options.models,
+            "roughness": options.roughness,
             "megabytes": round(page.stat().st_size / 1e6, 2),
             "without_pictures_megabytes": round(rest / 1e6, 2),
             "write_seconds": round(seconds, 1),
@@ -70,7 +75,7 @@ def main() -> None:
     add_line(line, options.out)
 
 
-def write_run(folder: Path, images: ImageSet, models: list[str]) -> None:
+def write_run(folder: Path, images: ImageSet, models: list[str], rough: float) -> None:
     """Write what a finished cross-validation leaves, without training."""
     folder.mkdir()
     named: dict[str, dict[str, object]] = {model: {} for model in models}
@@ -86,7 +91,7 @@ def write_run(folder: Path, images: ImageSet, models: list[str]) -> None:
         for number, model in enumerate(models):
             identity = {"model": model, "repeat": 0, "fold": fold, "key": f"{fold}-{number}"}
             maps = folder / run_directory.PREDICTIONS / model
-            table = pd.DataFrame([predict(images, i, number, maps) for i in split.test])
+            table = pd.DataFrame([predict(images, i, number, rough, maps) for i in split.test])
             table = table.assign(**compute_metrics(table[list(COUNTS)].to_numpy()))
             tables.append(table.assign(**identity, part="test"))
             epochs.append(draw_curve(number).assign(**identity))
@@ -102,14 +107,16 @@ def write_run(folder: Path, images: ImageSet, models: list[str]) -> None:
     pd.concat(tables).to_csv(folder / run_directory.IMAGES, index=False)
 
 
-def predict(images: ImageSet, index: int, number: int, folder: Path) -> dict[str, object]:
+def predict(
+    images: ImageSet, index: int, number: int, roughness: float, folder: Path
+) -> dict[str, object]:
     """Move, roughen and blur the true mask as a map; the image's row of counts."""
     generator = np.random.default_rng([index, number])
     truth = images.original_mask(index)
     height, width = truth.shape
     moved = np.roll(truth, generator.integers(-15, 16, 2), (0, 1)).astype(np.float32)
     noise = cv2.GaussianBlur(generator.standard_normal(truth.shape, np.float32), (0, 0), 5)
-    soft = cv2.GaussianBlur(moved, (0, 0), 5) + (0.05 + 0.05 * number) * noise / noise.std()
+    soft = cv2.GaussianBlur(moved, (0, 0), 5) + roughness * noise / noise.std()
     levels = np.clip(255 * soft, 0, 255).astype(np.uint8)
     write_png(folder / f"{images.names[index]}.png", levels)
     found = levels >= HALF
