@@ -23,7 +23,7 @@ size; in BUSI's layout, or as images/ + masks/, it is also scored, as external v
 Written to OUT, all at the images' own sizes:
   masks/NAME.png          lesion 255, background 0
   probabilities/NAME.png  round(255 p)
-  overlays/NAME.png       the lesion's outline in orange, the mask's in blue, on the image
+  overlays/NAME.png       the lesion's outline in orange on the image, dashed over a mask's in blue
   predictions.csv         areas in pixels, components, agreement: the mean Dice of each pair of
                           networks' own masks, with a warning where it is below 0.7
   scores.csv, tables/     with masks: Dice, IoU, HD95, NSD of each image, means with intervals

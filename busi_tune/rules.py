@@ -104,6 +104,19 @@ def rules_of_several_settings(config: Config) -> Iterable[tuple[str, bool]]:
         f"use at least {workers}",
         batch >= workers,
     )
+    augment = config.augment
+    crops = augment.crop_scale < 1 and augment.strength > 0
+    yield (
+        f"augment.lesion_crop {augment.lesion_crop:g} places crops, but augment.crop_scale "
+        f"{augment.crop_scale:g} at augment.strength {augment.strength:g} makes none: lower the "
+        "one, raise the other, or set lesion_crop to 0",
+        crops or not augment.lesion_crop or not augment.enabled,
+    )
+    yield from _rules_of_devices(config)
+
+
+def _rules_of_devices(config: Config) -> Iterable[tuple[str, bool]]:
+    workers = config.resources.num_workers
     gpus, device = config.resources.gpus_per_worker, config.training.device
     yield (
         "training.device is cuda, but resources.gpus_per_worker is 0: give the workers a GPU, or "

@@ -1,7 +1,7 @@
 """Threads over the images of a folder."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -18,6 +18,16 @@ PhaseProgress = Callable[[str, int, int], None]
 def in_phase(progress: PhaseProgress | None, phase: str) -> Progress | None:
     """Return the progress of one phase."""
     return partial(progress, phase) if progress else None
+
+
+def count(items: Iterable[Item], total: int, progress: Progress | None) -> Iterator[Item]:
+    """Give items one after the other, and tell how many are dealt with: none at first."""
+    if progress:
+        progress(0, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress:
+            progress(done, total)
 
 
 def map_threads(

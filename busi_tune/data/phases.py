@@ -30,8 +30,13 @@ class Phases:
         return self
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show that `done` of `total` items of a phase are done, and what is left."""
+        """Show that `done` of `total` items of a phase are done, and what is left.
+
+        With `done` 0 a phase begins, where something else went before that is none of its time.
+        """
         now = self._clock()
+        if done == 0:
+            self._began = self._shown = now
         spent = now - self._began
         if done == total:
             line = f"{phase}: {total} in {spent:.0f} s"
@@ -40,7 +45,7 @@ class Phases:
             self._began = self._shown = now
             self._open = False
         elif now - self._shown > (0.1 if self._terminal else SECONDS_BETWEEN_LINES):
-            left = f"about {spent / done * (total - done):.0f} s left" if done else ""
+            left = f"about {spent / done * (total - done):.0f} s left"
             line = f"{phase}: {done} of {total}, {left}"
             if self._terminal:
                 print(f"\r{line:<50}", end="", file=sys.stderr, flush=True)

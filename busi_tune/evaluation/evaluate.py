@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.micro_batches import MicroBatches
+from busi_tune.data.parallel import Progress, count
 from busi_tune.data.resizing import Box
 from busi_tune.evaluation.calibration import LOGITS, Histogram, count_logits
 from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
@@ -72,6 +73,7 @@ def evaluate(
     batch_size: int,
     point: OperatingPoint | None = None,
     predictions: Path | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a network on some images.
 
@@ -83,6 +85,7 @@ def evaluate(
         batch_size: images per forward pass.
         point: operating point of the tuned counts; None chooses it on these images, at least one.
         predictions: folder for the maps, `<image>.png` with round(255 p); None saves nothing.
+        progress: called before the first image and after each.
 
     Raises:
         torch.OutOfMemoryError: a single image does not fit; larger batches are split.
@@ -91,7 +94,7 @@ def evaluate(
     tuned, by_threshold, by_logit = [], [], []
     seconds: list[float] = []
     predicted = _predict(model, device_images, indices, batch_size, threshold, seconds)
-    for index, probability, resized in predicted:
+    for index, probability, resized in count(predicted, len(indices), progress):
         truth = images.original_mask(index)
         full = original_probabilities(probability, images.box(index), truth.shape)
         levels = quantise(full).cpu().numpy()

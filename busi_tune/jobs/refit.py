@@ -8,6 +8,7 @@ the best of these means. It alone, beside the baselines, is scored on the closed
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from busi_tune import run_directory
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.parallel import Progress
+from busi_tune.data.phases import Phases
 from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, redraw_validation
 from busi_tune.jobs.common import images_at, place_training
@@ -161,7 +164,10 @@ class Refits:
             if not path.exists() and not read_outcome(training.folder).failed:
                 test = self.splits[training.split].test
                 images = images_at(training.config, self.images)
-                write_atomic(path, _evaluate_best(training, images, test).to_csv(index=False))
+                with Phases() as show:
+                    count = partial(show, f"closed test part, {training.name}")
+                    scored = _evaluate_best(training, images, test, count)
+                write_atomic(path, scored.to_csv(index=False))
 
     def _opened_for(self, winner: Candidate) -> str:
         """Return for whom the closed test part was opened; now for the winner, if for nobody."""
@@ -227,7 +233,9 @@ def _load_best(training: Training, device: Any) -> dict[str, Any]:
         ) from error
 
 
-def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) -> pd.DataFrame:
+def _evaluate_best(
+    training: Training, images: ImageSet, indices: np.ndarray, progress: Progress
+) -> pd.DataFrame:
     """Evaluate a training's best epoch at the operating point of its own validation part."""
     import torch
 
@@ -255,6 +263,7 @@ def _evaluate_best(training: Training, images: ImageSet, indices: np.ndarray) ->
             batch_size=config.training.evaluation_batch_size,
             point=OperatingPoint(result["tuned_threshold"], result["tuned_component_px"]),
             predictions=training.folder / run_directory.PREDICTIONS,
+            progress=progress,
         )
     evaluation.images.insert(1, "part", "test")
     return evaluation.images

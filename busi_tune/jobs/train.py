@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from busi_tune import run_directory
 from busi_tune.command_line import DONE, Options
-from busi_tune.config import Config
+from busi_tune.config import Config, TrainingConfig
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.phases import Phases
 from busi_tune.data.splits import Split, make_holdout, take_all
 from busi_tune.full_disk import find_full_disk
 from busi_tune.jobs.common import (
@@ -26,6 +27,7 @@ from busi_tune.jobs.forecast import Part
 from busi_tune.plan import ListPlan, Training, read_outcome, record_failure
 from busi_tune.remote.objects import StorageError
 from busi_tune.remote.run import StoredRun
+from busi_tune.training.history import fitting_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +109,11 @@ def train_here(
     def on_epoch_end(metrics: Mapping[str, float]) -> bool:
         if stored:
             stored.push(folder)
-        return log_epoch(metrics)
+        return log_epoch(metrics, training.config.training)
 
     try:
-        fit(training.config, images, split, folder, on_epoch_end)
+        with Phases() as progress:
+            fit(training.config, images, split, folder, on_epoch_end, progress)
     except Exception as error:
         if find_full_disk(error) or isinstance(error, StorageError):
             raise
@@ -120,9 +123,15 @@ def train_here(
             stored.push(folder)
 
 
-def log_epoch(metrics: Mapping[str, float]) -> bool:
-    """Say how an epoch went; never asks to stop."""
+def log_epoch(metrics: Mapping[str, float], training: TrainingConfig) -> bool:
+    """Say how an epoch went, of how many it is and what is left; never asks to stop."""
+    from busi_tune.orchestration.progress import format_duration
+
     shown = {"train loss": "train_loss", "val loss": "val_loss", "val Dice": "val_dice"}
     values = [f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics]
-    logger.info("epoch %d: %s", metrics["epoch"], ", ".join(values))
+    epoch, seconds = int(metrics["epoch"]), metrics["seconds"]
+    planned = fitting_epochs(epoch, seconds, training)
+    if epoch < planned:
+        values.append(f"about {format_duration(seconds / epoch * (planned - epoch))} left")
+    logger.info("epoch %d of %d: %s", epoch, planned, ", ".join(values))
     return False

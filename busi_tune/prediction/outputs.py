@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,10 @@ def write_image(
 def draw_overlay(
     grey: npt.NDArray[np.uint8], lesion: Mask, truth: Mask | None
 ) -> npt.NDArray[np.uint8]:
-    """Draw the outline of the lesion, over that of the truth, on the image; uint8 (H, W, 3)."""
+    """Draw the outline of the lesion, over that of the truth, on the image; uint8 (H, W, 3).
+
+    Where there is a truth, that of the lesion is dashed, so that they differ in grey print.
+    """
     from busi_tune.results.figures.style import PREDICTION, TRUTH  # loads matplotlib
 
     canvas = np.repeat(grey[..., None], 3, axis=2)
@@ -86,5 +90,18 @@ def draw_overlay(
             outlines, _ = cv2.findContours(
                 mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
             )
-            cv2.drawContours(canvas, outlines, -1, ImageColor.getrgb(colour), thickness)
+            closed = truth is None or colour == TRUTH
+            drawn = outlines if closed else _dash(outlines, thickness)
+            cv2.polylines(canvas, drawn, closed, ImageColor.getrgb(colour), thickness)
     return canvas
+
+
+def _dash(outlines: Sequence[npt.NDArray[Any]], thickness: int) -> list[npt.NDArray[Any]]:
+    """Cut outlines into dashes, with gaps in which one sees what lies below."""
+    dash, period = 4 + 3 * thickness, 8 + 6 * thickness
+    # Points come twice, since a single one is no line.
+    return [
+        outline[start : start + dash].repeat(2, axis=0)
+        for outline in outlines
+        for start in range(0, len(outline), period)
+    ]

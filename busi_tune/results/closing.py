@@ -61,11 +61,21 @@ def closing_rows(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[dict[
 
 
 def closing_lines(models: pd.DataFrame, pairs: pd.DataFrame | None) -> list[str]:
-    """Return whether the second lies inside the leader's interval, the conclusions, a caveat."""
+    """Return whether the second lies inside the leader's interval, the conclusions, a caveat.
+
+    Of a leader that was chosen on these images nothing is concluded: the conclusions are those on
+    the best model that was not, against the others that were not.
+    """
     if pairs is None:
         return []
     leaders = describe_leaders(models, primary_images(models))
-    sentences = list(leader_pairs(models, pairs)["conclusion"])
+    leader, judged = find_leader(models), find_judged(models)
+    sentences = [] if judged is None else list(judged_pairs(models, pairs, judged)["conclusion"])
+    if judged != leader:
+        said = f"No claim on {leader}: it was {CHOSEN}, which flatters its figures."
+        if judged:
+            said += f" Of the models that were not, {judged} has the highest mean Dice."
+        sentences = [said, *sentences]
     return [*([leaders] if leaders else []), *sentences, CAVEAT]
 
 
@@ -82,9 +92,26 @@ def find_leader(models: pd.DataFrame) -> str:
 
 def leader_pairs(models: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     """The pairs by Dice of which the leader is one."""
-    leader = find_leader(models)
+    return _pairs_of(models, pairs, find_leader(models))
+
+
+def find_judged(models: pd.DataFrame) -> str | None:
+    """The best model that was not chosen on these images; None where all of them were."""
+    ranking = rank_models(models, primary_images(models))
+    fair = ranking.loc[~ranking["chosen_here"].astype(bool), "model"]
+    return str(fair.iloc[0]) if len(fair) else None
+
+
+def judged_pairs(models: pd.DataFrame, pairs: pd.DataFrame, model: str) -> pd.DataFrame:
+    """A model's pairs by Dice; without the chosen models where one of those leads."""
+    own = _pairs_of(models, pairs, model)
+    found: pd.DataFrame = own if model == find_leader(models) else own[own["verdict"] != CHOSEN]
+    return found
+
+
+def _pairs_of(models: pd.DataFrame, pairs: pd.DataFrame, model: str) -> pd.DataFrame:
     shown = (pairs["score"] == "dice") & (pairs["images"] == primary_images(models))
-    found: pd.DataFrame = pairs[shown & ((pairs["first"] == leader) | (pairs["second"] == leader))]
+    found: pd.DataFrame = pairs[shown & ((pairs["first"] == model) | (pairs["second"] == model))]
     return found
 
 

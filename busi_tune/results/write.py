@@ -1,21 +1,22 @@
 """All tables and figures of a run directory, and the page of them all."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from busi_tune import run_directory
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from busi_tune.data.cache import ImageSet
     from busi_tune.data.splits import Split
-    from busi_tune.results.calibrated import Calibrated
     from busi_tune.results.read import KfoldRun, SearchRun
 
 logger = logging.getLogger(__name__)
+
+Step = Callable[[], object]
+"""Writes some of the tables and figures."""
 
 
 def write_results(run_dir: Path, images: "ImageSet | None") -> None:
@@ -42,12 +43,13 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
     if isinstance(run, KfoldRun) and not run.models:
         logger.warning("no tables and no figures: no training has finished")
         return
+    steps = _steps_from_files(run)
+    if images is None:
+        logger.warning("no overlays and no augmented samples: the images are not at hand")
+    else:
+        steps += _steps_from_images(run, images, next(iter(splits.values())))
     with house_style():
-        _write_from_files(run)
-        if images is None:
-            logger.warning("no overlays and no augmented samples: the images are not at hand")
-        else:
-            _write_from_images(run, images, next(iter(splits.values())))
+        _take(steps)
     if isinstance(run, KfoldRun) and run.images.empty:
         return  # every image trained: there is no answer to put on a page
     write_html(run, images)
@@ -61,20 +63,27 @@ def write_comparison(folder: Path) -> None:
 
     run = read_run(folder)
     with house_style():
-        _write_from_files(run)
+        _take(_steps_from_files(run))
     write_html(run, None)
 
 
-def _write_from_files(run: "KfoldRun | SearchRun") -> None:
+def _take(steps: Sequence[Step]) -> None:
+    """Take all steps, and show how many of them are taken."""
+    from busi_tune.data.phases import Phases
+
+    with Phases() as show:
+        for done, step in enumerate(steps, start=1):
+            step()
+            show("tables and figures", done, len(steps))
+
+
+def _steps_from_files(run: "KfoldRun | SearchRun") -> list[Step]:
     from busi_tune.results.read import SearchRun
 
-    if isinstance(run, SearchRun):
-        _write_search(run)
-    else:
-        _write_kfold(run)
+    return _search_steps(run) if isinstance(run, SearchRun) else _kfold_steps(run)
 
 
-def _write_search(run: "SearchRun") -> None:
+def _search_steps(run: "SearchRun") -> list[Step]:
     from busi_tune.results.figures.pareto import write_pareto_figure
     from busi_tune.results.figures.search_budget import write_search_budget
     from busi_tune.results.figures.search_curves import write_search_curves
@@ -83,84 +92,86 @@ def _write_search(run: "SearchRun") -> None:
     from busi_tune.results.pages.search_tables import write_search_tables
     from busi_tune.results.pages.winner import write_winner
 
-    write_search_tables(run)
-    write_winner(run)
-    write_pareto(run)
-    write_search_curves(run)
-    write_search_budget(run)
-    write_search_settings(run)
-    write_pareto_figure(run)
+    writers = (
+        write_search_tables,
+        write_winner,
+        write_pareto,
+        write_search_curves,
+        write_search_budget,
+        write_search_settings,
+        write_pareto_figure,
+    )
+    return [partial(write, run) for write in writers]
 
 
-def _write_kfold(run: "KfoldRun") -> None:
-    from busi_tune.results.calibrated import read_calibrated
-    from busi_tune.results.figures.curves import write_model_curves
-
-    if run.images.empty:
-        logger.info("no tables: every image trained, none was tested")
-        write_model_curves(run)
-        return
-    calibrated = read_calibrated(run)
-    compared = _write_kfold_tables(run, calibrated)
-    write_model_curves(run)
-    if run.images["has_lesion"].any():
-        _write_kfold_figures(run, compared, calibrated)
-
-
-def _write_kfold_tables(
-    run: "KfoldRun", calibrated: "Sequence[Calibrated]"
-) -> "pd.DataFrame | None":
-    """Return the paired differences of the models, as the figure of them needs them."""
+def _kfold_steps(run: "KfoldRun") -> list[Step]:
+    from busi_tune.results.figures import comparisons, curves, sizes, thresholds
     from busi_tune.results.pages import (
         audit,
-        calibration,
         conventions,
-        kfold_tables,
         methods,
         nested,
         operating_point,
-        pairs,
         report_protocol,
         subgroups,
     )
 
-    models = kfold_tables.write_kfold_tables(run)
-    compared = pairs.write_pairs(run, models)
-    subgroups.write_subgroups(run)
-    if (run.folder / run_directory.AUDIT).exists():
-        audit.write_audit(run.folder)
-    report_protocol.write_report_protocol(run)
-    conventions.write_conventions(run)
-    operating_point.write_operating_point(run)
-    calibration.write_calibration(run, calibrated)
-    nested.write_nested(run)
-    methods.write_methods(run)
-    return compared
+    write_curves = partial(curves.write_model_curves, run)
+    if run.images.empty:
+        logger.info("no tables: every image trained, none was tested")
+        return [write_curves]
+    audited = (run.folder / run_directory.AUDIT).exists()
+    steps: list[Step] = [
+        partial(_write_models, run),
+        partial(subgroups.write_subgroups, run),
+        *([partial(audit.write_audit, run.folder)] if audited else []),
+        partial(report_protocol.write_report_protocol, run),
+        partial(conventions.write_conventions, run),
+        partial(operating_point.write_operating_point, run),
+        partial(_write_calibration, run),
+        partial(nested.write_nested, run),
+        partial(methods.write_methods, run),
+        write_curves,
+    ]
+    if run.images["has_lesion"].any():
+        figures = comparisons.write_comparisons, sizes.write_sizes, thresholds.write_thresholds
+        steps += [partial(write, run) for write in figures]
+    return steps
 
 
-def _write_kfold_figures(
-    run: "KfoldRun", compared: "pd.DataFrame | None", calibrated: "Sequence[Calibrated]"
-) -> None:
-    from busi_tune.results.figures import comparisons, differences, reliability, sizes, thresholds
+def _write_models(run: "KfoldRun") -> None:
+    """Write the tables of models and of pairs, and the figure of the pairs' differences."""
+    from busi_tune.results.figures.differences import write_differences
+    from busi_tune.results.pages import kfold_tables, pairs
 
-    comparisons.write_comparisons(run)
-    if compared is not None:
-        differences.write_differences(run, compared)
-    sizes.write_sizes(run)
-    thresholds.write_thresholds(run)
-    reliability.write_reliability(run, calibrated)
+    compared = pairs.write_pairs(run, kfold_tables.write_kfold_tables(run))
+    if compared is not None and run.images["has_lesion"].any():
+        write_differences(run, compared)
 
 
-def _write_from_images(run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split") -> None:
+def _write_calibration(run: "KfoldRun") -> None:
+    from busi_tune.results.calibrated import read_calibrated
+    from busi_tune.results.figures.reliability import write_reliability
+    from busi_tune.results.pages.calibration import write_calibration
+
+    calibrated = read_calibrated(run)
+    write_calibration(run, calibrated)
+    if run.images["has_lesion"].any():
+        write_reliability(run, calibrated)
+
+
+def _steps_from_images(
+    run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split"
+) -> list[Step]:
     from busi_tune.results.figures import augmented, galleries, overlays
     from busi_tune.results.pages import ensemble
     from busi_tune.results.read import KfoldRun
 
+    steps: list[Step] = []
     if isinstance(run, KfoldRun) and not run.images.empty:
-        overlays.write_overlays(run, images)
-        galleries.write_galleries(run, images)
-        ensemble.write_ensemble(run, images)
-    augmented.write_augmented(run, images, split)
+        writers = overlays.write_overlays, galleries.write_galleries, ensemble.write_ensemble
+        steps += [partial(write, run, images) for write in writers]
+    return [*steps, partial(augmented.write_augmented, run, images, split)]
 
 
 def console_rows(run_dir: Path) -> list[dict[str, str]]:

@@ -51,10 +51,14 @@ def planned_epochs(rows: Sequence[Row], training: TrainingConfig) -> int:
 
     The first epoch is never in question, and what has been run stays planned.
     """
-    if not rows or not training.max_seconds:
+    return fitting_epochs(len(rows), rows[-1]["seconds"] if rows else 0.0, training)
+
+
+def fitting_epochs(done: int, seconds: float, training: TrainingConfig) -> int:
+    """Return the number of planned epochs after some of them, which took these seconds in all."""
+    if not done or not training.max_seconds:
         return training.epochs
-    fitting = int(training.max_seconds * len(rows) / rows[-1]["seconds"])
-    return max(len(rows), min(training.epochs, fitting))
+    return max(done, min(training.epochs, int(training.max_seconds * done / seconds)))
 
 
 def is_converged(rows: Sequence[Row], monitor: str, patience: int) -> bool | None:

@@ -15,6 +15,7 @@ from busi_tune.config import Config
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
 from busi_tune.data.micro_batches import MicroBatches
+from busi_tune.data.parallel import PhaseProgress
 from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, name_parts
 from busi_tune.run_directory import write_atomic, write_json
@@ -52,6 +53,7 @@ def fit(
     split: Split,
     folder: Path,
     on_epoch_end: OnEpochEnd | None = None,
+    progress: PhaseProgress | None = None,
 ) -> FitResult:
     """Train, choose the best epoch on the validation part and evaluate it on it and the test part.
 
@@ -90,6 +92,7 @@ def fit(
             is written, and on a new start once more with the last such row. Rank 0's True ends
             the training as pruned, without an evaluation, unless that epoch was the last anyway;
             so does a file `stop` that lies in the folder at the start.
+        progress: called after each image of the evaluation at the end.
 
     Raises:
         ValueError: the split or the folder's checkpoint does not fit.
@@ -105,7 +108,7 @@ def fit(
             mend_training(folder)
         result = agree(read_result(folder) if leads else None)
         if result is None:
-            result = _Training(config, images, split, folder, on_epoch_end).run()
+            result = _Training(config, images, split, folder, on_epoch_end).run(progress)
         if leads:
             (folder / run_directory.LAST_CHECKPOINT).unlink(missing_ok=True)
     return result
@@ -142,7 +145,7 @@ class _Training:
         self.validation_parts = MicroBatches("validation")
         self.rows: list[Row] = []
 
-    def run(self) -> FitResult:
+    def run(self, progress: PhaseProgress | None) -> FitResult:
         """Train to the end, then evaluate, then write the result."""
         self._resume()
         status = self._run_epochs()
@@ -152,7 +155,13 @@ class _Training:
             best = load_checkpoint(self.folder / run_directory.BEST_CHECKPOINT, self.device)
             model.load_state_dict(best["model"])
             measured = evaluate_parts(
-                model, self.images, self.device_images, self.split, self.config, self.folder
+                model,
+                self.images,
+                self.device_images,
+                self.split,
+                self.config,
+                self.folder,
+                progress,
             )
         measured = agree(measured)
         result = summarise_training(

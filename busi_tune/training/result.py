@@ -12,6 +12,7 @@ from busi_tune import run_directory
 from busi_tune.config import Config
 from busi_tune.data.batches import DeviceImages
 from busi_tune.data.cache import ImageSet
+from busi_tune.data.parallel import PhaseProgress, in_phase
 from busi_tune.data.splits import Split
 from busi_tune.evaluation.evaluate import evaluate
 from busi_tune.evaluation.operating_point import OperatingPoint
@@ -121,6 +122,7 @@ def evaluate_parts(
     split: Split,
     config: Config,
     folder: Path,
+    progress: PhaseProgress | None = None,
 ) -> Measured:
     """Evaluate the validation part and then the test part, in original pixels.
 
@@ -151,6 +153,7 @@ def evaluate_parts(
                 batch_size=config.training.evaluation_batch_size,
                 point=measured.point if measured else None,
                 predictions=maps,
+                progress=in_phase(progress, f"evaluation, {part} part"),
             )
         measured = measured or Measured(evaluation.point, evaluation.milliseconds_per_image)
         found = (evaluation.images, evaluation.thresholds, evaluation.logits)

@@ -45,3 +45,14 @@ def test_on_a_terminal_one_line_changes(
     assert [line.strip() for line in said.split("\r")[1:]] == [
         "decode: 1 of 3, about 2 s left", "decode: 2 of 3, about 1 s left", "decode: 3 in 3 s",
     ]  # fmt: skip
+
+
+def test_what_went_before_is_none_of_a_phases_time(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = [0.0]
+    with Phases(lambda: seconds[0]) as show:
+        for done, now in ((0, 1000.0), (1, 1040.0), (2, 1080.0)):
+            seconds[0] = now
+            show("test part", done, 2)
+    assert capsys.readouterr().err.splitlines() == [
+        "test part: 1 of 2, about 40 s left", "test part: 2 in 80 s",
+    ]  # fmt: skip

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from busi_tune.evaluation.levels import is_lesion, quantise, threshold_level
 from busi_tune.evaluation.operating_point import OperatingPoint, counts_at
 from busi_tune.evaluation.shape import irregularity
 from busi_tune.evaluation.surface import surface_scores
+from tests.training.small_training import Greedy
 
 SIZE = 16
 POINT = OperatingPoint(0.3, 50)
@@ -252,3 +253,20 @@ def test_no_images_give_the_same_columns_and_no_rows(setting: Setting) -> None:
     table = run(setting, indices=[])
     assert len(table) == 0
     assert list(table.columns) == list(run(setting).columns)
+
+
+def test_every_image_counts_in_the_progress(setting: Setting) -> None:
+    done: list[tuple[int, int]] = []
+    evaluate(
+        setting.model, setting.images, setting.device_images, [2, 0, 3],
+        threshold=0.5, batch_size=2, progress=lambda *count: done.append(count),
+    )  # fmt: skip
+    assert done == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_split_to_the_same_rows(setting: Setting) -> None:
+    plenty, little = Greedy(4), Greedy(1)
+    little.load_state_dict(plenty.state_dict())
+    expected = run(replace(setting, model=plenty), batch_size=4)
+    assert run(replace(setting, model=little), batch_size=4).equals(expected)
+    assert plenty.seen == [4] and little.seen == [4, 2, 1, 1, 1, 1]

@@ -219,6 +219,23 @@ def test_a_refit_that_lost_its_best_epoch_is_trained_again_before_it_is_scored(
     assert (lost.folder / run_directory.CLOSED_TEST).exists()
 
 
+def test_the_closed_test_part_shows_how_far_it_is(
+    refitted: Refits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner = refitted.winner()
+    assert winner is not None
+    said: list[tuple[str, int, int]] = []
+    monkeypatch.setattr("busi_tune.jobs.refit.Phases.__call__", lambda self, *c: said.append(c))
+    refitted.open_test_part(winner)
+    number = len(refitted.splits["refit-0"].test)
+    assert number > 0
+    assert said == [
+        (f"closed test part, {training.name}", done, number)
+        for training in refitted.place()
+        for done in range(number + 1)
+    ]
+
+
 def test_what_gpus_trained_is_scored_by_a_driver_that_has_none(
     refitted: Refits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

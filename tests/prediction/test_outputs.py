@@ -62,15 +62,35 @@ def test_a_row_has_the_area_and_warns_where_networks_disagree() -> None:
     assert (alone["agreement"], alone["warning"]) == (None, "")
 
 
+ORANGE, BLUE = (0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)
+
+
+def count(drawn: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((drawn == colour).all(axis=-1).sum())
+
+
 def test_outlines_are_drawn_in_two_colours_and_leave_the_inside() -> None:
     grey = np.full((40, 60), 100, dtype=np.uint8)
     found, truth = mask((5, 20, 5, 20), size=grey.shape), mask((20, 35, 30, 50), size=grey.shape)
     drawn = draw_overlay(grey, found, truth)
     assert drawn.shape == (40, 60, 3)
-    assert tuple(drawn[5, 10]) == (0xE6, 0x9F, 0x00)
-    assert tuple(drawn[20, 40]) == (0x56, 0xB4, 0xE9)
+    assert tuple(drawn[5, 5]) == ORANGE
+    assert tuple(drawn[20, 40]) == BLUE
     assert tuple(drawn[12, 12]) == tuple(drawn[0, 0]) == (100, 100, 100)
     assert np.array_equal(draw_overlay(grey, EMPTY, None), np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_in_grey_the_lesion_differs_from_the_truth_by_its_dashes() -> None:
+    grey = np.full((40, 60), 100, dtype=np.uint8)
+    lesion = mask((5, 20, 5, 20), size=grey.shape)
+    around = 2 * (15 + 15) - 4
+    assert count(draw_overlay(grey, lesion, None), ORANGE) == around
+    drawn = draw_overlay(grey, lesion, lesion)
+    dashes = count(drawn, ORANGE)
+    assert 0.4 * around < dashes < 0.7 * around
+    assert count(drawn, BLUE) == around - dashes
+    point = mask((7, 8, 7, 8), size=grey.shape)
+    assert count(draw_overlay(grey, point, np.zeros_like(point)), ORANGE) == 1
 
 
 def test_files_are_at_the_images_own_size(tmp_path: Path) -> None:

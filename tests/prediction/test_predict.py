@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from busi_tune import predict
 from busi_tune.command_line import BAD_INPUT, DONE
 from busi_tune.data.phases import Phases
 from busi_tune.evaluation.levels import threshold_level
-from busi_tune.jobs.predict import Request, write_predictions
+from busi_tune.jobs.predict import Request, run_networks, write_predictions
 from busi_tune.prediction.inputs import find_inputs
-from busi_tune.prediction.networks import load_networks
+from busi_tune.prediction.networks import Network, Networks, load_networks
 from busi_tune.prediction.sources import Source, find_source
 from tests.prediction.conftest import Trained
+from tests.training.small_training import Greedy
 
 SCORES = ["tp", "fp", "fn", "tn", "dice", "iou", "precision", "recall", "hd95", "nsd"]
 
@@ -89,6 +91,22 @@ def test_a_folder_is_predicted_by_the_average_of_the_folds(
         maps = [np.asarray(Image.open(f / "probabilities" / f"{name}.png")) for f in (out, again)]
         assert not np.array_equal(*maps)
         assert abs(maps[0].mean() - maps[1].mean()) < 40
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_split_to_the_same_maps(trained: Trained) -> None:
+    config = trained.trainings[0].config
+    plenty, little = Greedy(4), Greedy(1)
+    little.load_state_dict(plenty.state_dict())
+    maps = []
+    for model in (plenty, little):
+        networks = Networks({"a": Network(model, config)}, torch.device("cpu"))
+        with Phases() as phases:
+            inputs = find_inputs(trained.root, config.data, False, phases)
+        maps.append([found.levels for found in run_networks(networks, inputs, 0.5, False)])
+    assert len(maps[0]) == 12
+    assert all(np.array_equal(*both) for both in zip(*maps, strict=True))
+    assert plenty.seen == [4, 4, 4]
+    assert little.seen == [4, 2, *(12 * [1])]
 
 
 def test_images_of_training_are_warned_of_where_they_are_scored(

@@ -80,13 +80,33 @@ def test_lines_are_the_conclusions_on_the_leader(folder: Path) -> None:
     assert pairs is not None
     tumour = models["images"] == "tumour"
     models.loc[tumour, ["dice_mean", "dice_low", "dice_high"]] = [
-        [0.5, 0.4, 0.6], [0.3, 0.2, 0.4], [0.7, 0.65, 0.75],
+        [0.7, 0.65, 0.75], [0.3, 0.2, 0.4], [0.5, 0.4, 0.6],
     ]  # fmt: skip
     lines = closing_lines(models, pairs)
     own = pairs[(pairs["score"] == "dice") & (pairs["images"] == "tumour")]
-    assert lines == [*own.loc[own["second"] == "smp_unet", "conclusion"], CAVEAT]
-    models.loc[tumour & (models["model"] == "unet"), "dice_mean"] = 0.68
+    assert lines == [*own.loc[own["first"] == "unet", "conclusion"], CAVEAT]
+    models.loc[tumour & (models["model"] == "report_cnn"), "dice_mean"] = 0.68
     assert "rank 2 lies inside rank 1's interval" in closing_lines(models, pairs)[0]
+
+
+def test_of_a_leader_chosen_on_these_images_the_lines_go_on_to_the_best_that_was_not(
+    folder: Path,
+) -> None:
+    models, pairs = write_tables(folder)
+    assert pairs is not None
+    models.loc[models["images"] == "tumour", ["dice_mean", "dice_low", "dice_high"]] = [
+        [0.5, 0.4, 0.6], [0.3, 0.2, 0.4], [0.7, 0.65, 0.75],
+    ]  # fmt: skip
+    own = pairs[(pairs["score"] == "dice") & (pairs["images"] == "tumour")]
+    among = own[(own["first"] == "unet") & (own["second"] == "report_cnn")]
+    assert closing_lines(models, pairs) == [
+        "No claim on smp_unet: it was chosen on these images, which flatters its figures. Of the "
+        "models that were not, unet has the highest mean Dice.",
+        *among["conclusion"],
+        CAVEAT,
+    ]
+    models["chosen_here"] = True
+    assert closing_lines(models, pairs)[0].endswith("which flatters its figures.")
 
 
 def test_a_single_model_has_a_row_and_nothing_to_conclude(folder: Path) -> None:

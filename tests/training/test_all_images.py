@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from busi_tune import run_directory, train
+from busi_tune import predict, run_directory, train
 from busi_tune.command_line import DONE
 from busi_tune.config import Config
 from busi_tune.data.cache import load_images
@@ -16,10 +16,12 @@ from busi_tune.data.splits import Split, load_splits, save_splits, take_all
 from busi_tune.flags import load_settings
 from busi_tune.jobs.train import check_split
 from busi_tune.run_directory import read_json
-from busi_tune.settings import override
+from busi_tune.settings import override, to_yaml
 from busi_tune.training.checkpoint import load_checkpoint
 from busi_tune.training.loop import fit
 from busi_tune.training.mend import mend_training
+from tests.prediction.conftest import write_set
+from tests.results.conftest import blank
 from tests.training.small_training import (
     CPU,
     SPLIT,
@@ -131,3 +133,25 @@ def test_the_command_trains_on_every_image_and_says_that_nothing_is_scored(
     written = (run_dir / run_directory.FOLDS).read_bytes()
     assert train.main(["--resume", str(run_dir)]) == DONE
     assert (run_dir / run_directory.FOLDS).read_bytes() == written
+
+
+def test_the_configuration_of_a_search_becomes_a_final_model_that_predicts_and_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank(monkeypatch)
+    root, run_dir = write_set(tmp_path / "busi"), tmp_path / "final"
+    settings = {"data.image_size": 16, "data.groups": "none", "data.chosen_on": ["benign (0)"]}
+    settings |= {"model.base_width": 2, "training.epochs": 1, "data.split": "holdout"}
+    (tmp_path / "best.yaml").write_text(to_yaml(override(Config(), settings)))
+    flags = [f"--config={tmp_path / 'best.yaml'}", f"--data.root={root}", "--data.split=all"]
+    assert train.main([*flags, f"--run_dir={run_dir}"]) == DONE
+    for name, more in (("model", ["--export=safetensors"]), ("out", [f"--images={root}"])):
+        assert predict.main([f"--run={run_dir}", f"--out={tmp_path / name}", *more]) == DONE
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 12
+    card = " ".join((tmp_path / "model" / "MODEL_CARD.md").read_text().split())
+    assert "12 images (4 benign, 4 malignant, 4 normal)" in card
+    flags = [f"--run={tmp_path / 'model'}", f"--images={root}", f"--out={tmp_path / 'again'}"]
+    assert predict.main(flags) == DONE
+    kept, exported = (tmp_path / name / "probabilities" for name in ("out", "again"))
+    for path in kept.iterdir():
+        assert path.read_bytes() == (exported / path.name).read_bytes()

@@ -1,6 +1,7 @@
 """`training.compile` with compilers that need none, and with broken ones."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tests.training.small_training import (
 
 pytestmark = pytest.mark.usefixtures("networks", "one_thread")
 
+COMPILER = shutil.which("g++") or shutil.which("clang++")
 CONFIG = make_config(training__compile=True, training__epochs=2)
 
 
@@ -66,6 +68,25 @@ def test_a_compiled_training_has_the_same_result_and_plain_checkpoints(
     result = fit(CONFIG, make_images(), SPLIT, tmp_path)
     assert result.compiled and graphs
     assert_same_weights(best_weights(plain), best_weights(tmp_path))
+
+
+# The compiler looks at attributes of every module, also at those that warn of their end.
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler: apt install g++")
+def test_the_default_compiler_trains_to_nearly_the_same_weights(tmp_path: Path) -> None:
+    assert learner.BACKEND == "inductor"
+    # Without dropout, whose draws are the compiler's own; batches of one size are compiled once.
+    config = make_config(
+        model__architecture="plain", training__batch_size=5, training__accumulate=1,
+        training__epochs=1, training__compile=True,
+    )  # fmt: skip
+    assert fit(config, make_images(), SPLIT, tmp_path / "compiled").compiled
+    config.training.compile = False
+    assert not fit(config, make_images(), SPLIT, tmp_path / "plain").compiled
+    compiled, plain = (best_weights(tmp_path / name) for name in ("compiled", "plain"))
+    for name, weights in plain.items():
+        torch.testing.assert_close(compiled[name], weights, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("in_its_code", [False, True])

@@ -267,3 +267,14 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loop, "RANKS_WAIT_SECONDS", 0.3)
     with locked(tmp_path), pytest.raises(TimeoutError, match=r"other workers .* 0\.005 minutes"):
         fit(make_config(), make_images(), SPLIT, tmp_path)
+
+
+def test_the_evaluation_at_the_end_shows_how_far_it_is(tmp_path: Path) -> None:
+    said: list[tuple[str, int, int]] = []
+    config = make_config(training__epochs=1)
+    fit(config, make_images(), SPLIT, tmp_path, progress=lambda *call: said.append(call))
+    assert said == [
+        (f"evaluation, {part} part", done, 5)
+        for part in ("validation", "test")
+        for done in range(6)
+    ]

@@ -22,6 +22,7 @@ from busi_tune import run_directory
 from busi_tune.results.figures.style import (
     GREY,
     LIGHT,
+    MARKERS,
     SERIES,
     VALIDATION,
     new_figure,
@@ -114,7 +115,9 @@ def plot_parallel(run: SearchRun, dimensions: Sequence[Dimension]) -> Figure:
     for rank, index in reversed(list(enumerate(leaders))):
         line = lines[run.trials.index.get_loc(index)]
         label = f"trial {run.trials['trial'][index]}: {best[index]:.3f}"
-        axes.plot(line, color=SERIES[rank], linewidth=1.4, marker="o", markersize=3, label=label)
+        axes.plot(
+            line, color=SERIES[rank], linewidth=1.4, marker=MARKERS[rank], markersize=4, label=label
+        )
     names = [f"{d.name}\n{_ends(d)}" for d in dimensions]
     names.append(f"{run.monitor}\n{best.min():.3f} to {best.max():.3f}")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=6)

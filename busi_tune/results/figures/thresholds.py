@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from busi_tune import run_directory
-from busi_tune.results.figures.style import SERIES, new_figure, save_figure, set_title
+from busi_tune.results.figures.style import MARKERS, SERIES, new_figure, save_figure, set_title
 from busi_tune.results.marks import chosen_models, explain_mark, mark_model
 from busi_tune.results.pages.kfold_tables import EMPTY_RULE
 from busi_tune.results.read import KfoldRun, read_table
@@ -13,6 +13,10 @@ from busi_tune.results.repeats import average_repeats
 
 PREFIX = "dice_"
 PARTS = {"validation": "--", "test": "-"}
+SHAPES = tuple(marker for marker in MARKERS if marker not in "oD")
+"""By which models differ in grey; discs and diamonds mark thresholds."""
+EVERY = 4
+"""Points of a curve from one shape to the next."""
 
 
 def write_thresholds(run: KfoldRun) -> None:
@@ -39,8 +43,7 @@ def plot_thresholds(run: KfoldRun, table: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, 2, sharex=True)
     for axes, (title, images) in zip(panels, sets.items(), strict=True):
         for position, model in enumerate(run.models):
-            colour = SERIES[position % len(SERIES)]
-            _draw_model(axes, run, images[images["model"] == model], model, colour)
+            _draw_model(axes, run, images[images["model"] == model], model, position)
         tested = images[images["part"] == "test"]["image"].nunique()
         axes.set_title(f"{title}, n = {tested}")
         axes.set_xlabel("Threshold (probability)")
@@ -58,7 +61,8 @@ def plot_thresholds(run: KfoldRun, table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_model(axes: Axes, run: KfoldRun, images: pd.DataFrame, model: str, colour: str) -> None:
+def _draw_model(axes: Axes, run: KfoldRun, images: pd.DataFrame, model: str, position: int) -> None:
+    colour, shape = SERIES[position % len(SERIES)], SHAPES[position % len(SHAPES)]
     columns = [str(column) for column in images if str(column).startswith(PREFIX)]
     thresholds = [float(column.removeprefix(PREFIX)) for column in columns]
     curves = pd.DataFrame({
@@ -68,7 +72,10 @@ def _draw_model(axes: Axes, run: KfoldRun, images: pd.DataFrame, model: str, col
     for part, line in PARTS.items():
         if part in curves.index:
             label = mark_model(model, chosen_models(run)) if part == "test" else None
-            axes.plot(thresholds, curves.loc[part], line, color=colour, label=label)
+            axes.plot(
+                thresholds, curves.loc[part], line, color=colour, label=label, marker=shape,
+                markersize=3.5, markevery=(position % EVERY, EVERY),
+            )  # fmt: skip
     if "test" not in curves.index:
         return
     test = pd.Series(curves.loc["test"].to_numpy(), thresholds)

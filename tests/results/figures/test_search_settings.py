@@ -9,6 +9,7 @@ from busi_tune.results.figures.search_budget import spent_seconds
 from busi_tune.results.figures.search_settings import (
     _positions,
     compute_importances,
+    plot_parallel,
     varied,
     write_search_settings,
 )
@@ -60,6 +61,13 @@ def test_trials_lie_between_the_ends_of_a_setting(search_run: Path) -> None:
     rates = _positions(run.trials, dimensions["optimizer.lr"])
     assert rates.between(0, 1).all()
     assert (rates.rank() == run.trials["optimizer.lr"].rank()).all()
+
+
+def test_the_best_trials_differ_without_colour(search_run: Path) -> None:
+    run = read_search(search_run)
+    (axes,) = plot_parallel(run, varied(run)).axes
+    shapes = [line.get_marker() for line in axes.lines if line.get_linewidth() > 1]
+    assert len(shapes) == len(set(shapes)) == 4
 
 
 def test_no_second_of_the_search_is_lost(search_run: Path) -> None:

@@ -53,6 +53,14 @@ def test_curves_are_means_of_tumour_and_of_all_images(run: KfoldRun) -> None:
     assert "n = 24" in everything.get_title()
 
 
+def test_models_differ_without_colour(run: KfoldRun) -> None:
+    tumour, _ = plot_thresholds(run, read_thresholds(run)).axes
+    for line in ("-", "--"):
+        shapes = [each.get_marker() for each in tumour.lines if each.get_linestyle() == line]
+        assert len(shapes) == 2 and len(set(shapes)) == 2
+        assert not {"o", "D", "None"} & set(shapes)
+
+
 def test_own_and_tuned_thresholds_are_marked_on_the_test_curve(run: KfoldRun) -> None:
     tumour, _ = plot_thresholds(run, read_thresholds(run)).axes
     assert marked(tumour, "o") == [[0.5], [0.5]]

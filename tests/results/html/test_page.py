@@ -13,6 +13,7 @@ from busi_tune.data.cache import ImageSet
 from busi_tune.flags import load_settings
 from busi_tune.results.html.headline import describe_kfold, describe_search
 from busi_tune.results.html.sections import FIGURES, KFOLD, SEARCH
+from busi_tune.results.marks import CHOSEN
 from busi_tune.results.write import write_results
 from busi_tune.settings import override, to_yaml
 from tests.results.conftest import blank, read_search, write_kfold_run, write_refits
@@ -191,8 +192,29 @@ def test_the_headline_names_the_leader_and_over_whom_it_is_a_claim() -> None:
     assert describe_kfold(models_of({"a": 0.5}), None) == (
         "a: Dice 0.500 [0.400, 0.600] on 40 tumour images."
     )
-    marked = describe_kfold(models_of({"a": 0.5, "b": 0.7, "c": 0.6}, chosen=("b",)), pairs)
-    assert marked.endswith("It was chosen on these images, which flatters its figures.")
+
+
+def test_for_a_leader_chosen_on_these_images_the_best_that_was_not_is_named_too() -> None:
+    dice = {"a": 0.5, "b": 0.8, "c": 0.6, "d": 0.55}
+    pairs = pd.DataFrame([
+        pair("a", "b", CHOSEN, -0.3), pair("a", "c", "claim", -0.1), pair("a", "d", "claim", -0.05),
+        pair("b", "c", CHOSEN, 0.2), pair("b", "d", CHOSEN, 0.2), pair("c", "d", "undecided", 0.05),
+    ])  # fmt: skip
+    assert describe_kfold(models_of(dice, chosen=("b",)), pairs) == (
+        "b leads with Dice 0.800 [0.700, 0.900] on 40 tumour images; no claim is made for it, "
+        "since it was chosen on these images. Of the models that were not, c is the best with Dice "
+        "0.600 [0.500, 0.700]: better than a by the rule of claims; not settled against d."
+    )
+    alone = describe_kfold(models_of(dice, chosen=("a", "b", "d")), pairs.assign(verdict=CHOSEN))
+    assert alone.endswith("c is the best with Dice 0.600 [0.500, 0.700].")
+    none = describe_kfold(models_of(dice, chosen=tuple(dice)), pairs.assign(verdict=CHOSEN))
+    assert none.endswith("since it was chosen on these images. So were all others.")
+
+
+def test_a_leader_gets_no_claim_against_a_model_chosen_on_these_images() -> None:
+    models = models_of({"a": 0.5, "b": 0.7}, chosen=("a",))
+    said = describe_kfold(models, pd.DataFrame([pair("a", "b", CHOSEN, -0.2)]))
+    assert said.endswith("40 tumour images: no claim against a, chosen on these images.")
 
 
 def test_the_headline_of_a_search_without_refits_promises_nothing(search_run: Path) -> None:

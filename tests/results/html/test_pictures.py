@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from busi_tune.data.phantom import render
 from busi_tune.results.html.pictures import (
     LONG_SIDE,
     encode_picture,
@@ -65,3 +66,22 @@ def test_an_empty_mask_has_no_outline_and_a_single_pixel_has_one() -> None:
     assert trace_outline(mask) == ""
     mask[20, 30] = True
     assert trace_outline(mask).startswith("M30 20")
+
+
+def test_700_images_of_six_models_stay_below_15_megabytes() -> None:
+    """Of a page a quarter is left for tables and figures, whose six models took 3 megabytes."""
+    sizes = []
+    for seed, label in enumerate(("benign", "malignant") * 2):
+        generator = np.random.default_rng(seed)
+        scan, masks = render(generator, label)
+        truth = cv2.resize(np.any(masks, axis=0).view(np.uint8), (600, 500)) > 0
+        # Rough outlines are long ones.
+        noise = cv2.GaussianBlur(generator.standard_normal((500, 600)), (0, 0), 3)
+        soft = cv2.GaussianBlur(truth.astype(float), (0, 0), 5) + 0.15 * noise / noise.std()
+        outlines = [trace_outline(truth), *6 * [trace_outline(soft >= 0.5)]]
+        # Grain that hardly compresses: more bytes than BUSI's pictures take, some 5000.
+        grain = cv2.resize(scan, (256, 256)) * (1 + 0.08 * generator.standard_normal((256, 256)))
+        picture = encode_picture(np.clip(grain, 0, 255).astype(np.uint8), 500, 600)
+        sizes.append(len(picture) + sum(map(len, outlines)))
+    assert min(sizes) > 10_000
+    assert 700 * np.mean(sizes) < 0.75 * 15e6, sizes
