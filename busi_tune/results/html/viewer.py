@@ -93,7 +93,7 @@ def _tested(run: KfoldRun | SearchRun) -> pd.DataFrame:
     if isinstance(run, KfoldRun):
         return run.images[run.images["repeat"] == 0]
     refitted = read_refitted(run)
-    if refitted is None:
+    if refitted is None or refitted.images.empty:  # a run that is passed on may lack them
         return pd.DataFrame(columns=["model"])
     images = refitted.images
     return images[(images["part"] == "test") & (images["refit"] == 0)]

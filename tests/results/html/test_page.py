@@ -106,6 +106,16 @@ def test_a_search_that_tested_nothing_has_no_images(search_run: Path, images: Im
     assert 'id="images"' not in write(search_run, images)
 
 
+def test_a_search_that_was_passed_on_without_its_images_keeps_its_page(
+    search_run: Path, images: ImageSet
+) -> None:
+    write_refits(search_run, images, np.arange(5))
+    (search_run / run_directory.REFIT_IMAGES).unlink()
+    page = write(search_run, None)
+    assert 'id="images"' not in page
+    assert "wins by its refits; no closed test image tells how it does" in page
+
+
 def test_a_page_without_images_keeps_their_rows(kfold_run: Path) -> None:
     page = write(kfold_run, None)
     assert 'id="pictures"' not in page and "their pictures are not in this file" in page
