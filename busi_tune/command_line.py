@@ -186,6 +186,7 @@ def _resumed(
     old = to_config(parse_flags(parser, ["--config", str(stored)]))
     new = to_config(parse_flags(parser, ["--config", str(stored), *flags]))
     load_search(new, flags)
+    make_absolute(old)
     make_absolute(new)
     # The winners of nested searches are tested already: one that grew could choose another.
     fixed = {"search.num_trials"} if old.kfold.search else set()

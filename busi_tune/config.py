@@ -63,7 +63,8 @@ class AugmentConfig:
     """Probability of a top-bottom flip; the skin is on top in every scan, so 0 is a fair choice."""
     lesion_crop: float = 0.0
     """Probability with which a crop is placed so that it holds some pixel of the lesion, chosen at
-    random: foreground oversampling. Images without one are cropped anywhere."""
+    random: foreground oversampling. Images without one are cropped anywhere; with crop_scale 1 or
+    strength 0 there are no crops to place."""
     rotation: float = 0.0
     """Largest rotation to either side, degrees; what comes from outside the image is black."""
     scale: float = 0.0

@@ -99,7 +99,7 @@ def load_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no settings: write `section: {{name: value}}` lines")
     try:
-        return locate_weights(_split_lists(dotted(content)))
+        return _split_lists(dotted(content))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -108,7 +108,7 @@ def _load_typed(path: Path) -> dict[str, Any]:
     """Read a YAML file of settings as dotted names, with values of the settings' types."""
     content = load_settings(path)
     try:
-        return locate_known(typed(content), path.parent)
+        return locate_known(locate_weights(typed(content)), path.parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -117,7 +117,7 @@ def load_models(files: Sequence[Path], flags: Sequence[str]) -> dict[str, dict[s
     """Read the files to compare; a setting that is also given as a flag is the flag's."""
     given = given_settings(flags)
     return {
-        name: {k: value for k, value in load_settings(file).items() if k not in given}
+        name: {k: v for k, v in locate_weights(load_settings(file)).items() if k not in given}
         for name, file in zip(name_files(files, "--models"), files, strict=True)
     }
 

@@ -13,6 +13,7 @@ from busi_tune.flags import (
     source_of_setting,
     typed_override,
 )
+from busi_tune.named_files import locate_weights
 from busi_tune.search_space import compile_space
 from busi_tune.settings import dotted
 
@@ -74,7 +75,7 @@ def load_search(config: Config, flags: Sequence[str]) -> str:
     if not isinstance(config.kfold.search, str):
         return "kfold.search"
     path = file_of_setting("kfold.search", config.kfold.search, flags)
-    content, given = load_settings(path), given_settings(flags)
+    content, given = locate_weights(load_settings(path)), given_settings(flags)
     config.kfold.search = {name: value for name, value in content.items() if name not in given}
     return str(path)
 

@@ -26,6 +26,10 @@ def make_absolute(config: Config) -> None:
     search.start, search.baselines = (locate(f, Path()) for f in (search.start, search.baselines))
     model.encoder_weights = _locate_weights(model.encoder_weights)
     search.space = _locate_in_space(search.space)
+    for settings in config.kfold.models.values():
+        for section, name in ((settings, _WEIGHTS), (settings.get("model"), "encoder_weights")):
+            if isinstance(section, dict) and name in section:
+                section[name] = _locate_weights(section[name])
 
 
 def locate_known(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:

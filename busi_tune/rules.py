@@ -104,14 +104,6 @@ def rules_of_several_settings(config: Config) -> Iterable[tuple[str, bool]]:
         f"use at least {workers}",
         batch >= workers,
     )
-    augment = config.augment
-    crops = augment.crop_scale < 1 and augment.strength > 0
-    yield (
-        f"augment.lesion_crop {augment.lesion_crop:g} places crops, but augment.crop_scale "
-        f"{augment.crop_scale:g} at augment.strength {augment.strength:g} makes none: lower the "
-        "one, raise the other, or set lesion_crop to 0",
-        crops or not augment.lesion_crop or not augment.enabled,
-    )
     yield from _rules_of_devices(config)
 
 

@@ -93,14 +93,6 @@ def test_yaml_holds_the_whole_configuration() -> None:
             "optimizer.schedule plateau follows the validation part",
         ),
         (
-            {"augment.lesion_crop": 0.5, "augment.crop_scale": 1.0},
-            "augment.lesion_crop 0.5 places crops, but augment.crop_scale 1 at augment.strength 1",
-        ),
-        (
-            {"augment.lesion_crop": 0.5, "augment.strength": 0.0},
-            "augment.lesion_crop 0.5 places crops, but augment.crop_scale 0.08 at augment.strength",
-        ),
-        (
             {"training.device": "cpu", "training.sync_batchnorm": True},
             "training.sync_batchnorm works on GPUs only",
         ),

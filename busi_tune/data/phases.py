@@ -61,3 +61,10 @@ class Phases:
     ) -> None:
         if self._open:
             print(file=sys.stderr)
+
+
+def format_duration(seconds: float) -> str:
+    """Format a time as minutes and seconds, with hours where there are any."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

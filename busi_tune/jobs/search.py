@@ -121,13 +121,12 @@ class Search:
         Raises:
             ValueError: other code would train what is open; nothing is written then.
         """
-        again = self.without_result()
+        again, refits = self.without_result(), self.refits
+        refuse_other_code(self.run_dir, [*again, *refits.place()])
         self.settled.update(training.folder.name for training in again)
         trials = StudyPlan(
             self.study, self.config, self.space, self.place, self.export, self.known.starts
         )
-        refits = self.refits
-        refuse_other_code(self.run_dir, [*again, *refits.place()])
         followed = FollowedPlan(trials, self.follow, refits.export, refits.number)
         return JoinedPlan([ListPlan(again), followed]), trials.limits.seconds_left()
 

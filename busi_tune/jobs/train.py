@@ -7,7 +7,7 @@ from busi_tune import run_directory
 from busi_tune.command_line import DONE, Options
 from busi_tune.config import Config, TrainingConfig
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.phases import Phases
+from busi_tune.data.phases import Phases, format_duration
 from busi_tune.data.splits import Split, make_holdout, take_all
 from busi_tune.full_disk import find_full_disk
 from busi_tune.jobs.common import (
@@ -125,8 +125,6 @@ def train_here(
 
 def log_epoch(metrics: Mapping[str, float], training: TrainingConfig) -> bool:
     """Say how an epoch went, of how many it is and what is left; never asks to stop."""
-    from busi_tune.orchestration.progress import format_duration
-
     shown = {"train loss": "train_loss", "val loss": "val_loss", "val Dice": "val_dice"}
     values = [f"{label} {metrics[name]:.4f}" for label, name in shown.items() if name in metrics]
     epoch, seconds = int(metrics["epoch"]), metrics["seconds"]

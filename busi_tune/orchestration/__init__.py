@@ -13,8 +13,6 @@ if "ray" not in sys.modules and (Path.home() / ".ray" / "auth_token").exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 # Ray gives its dashboard 60 s to start, too few on a busy machine.
 os.environ.setdefault("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "120")
-# What a killed driver leaves of its cluster ends itself after this, not after 60 s.
-os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
 # At Ray's own niceness of 15 a busy machine starves the trainings.
 os.environ.setdefault("RAY_worker_niceness", "0")
 # A worker that was given no GPU sees none.

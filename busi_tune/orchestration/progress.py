@@ -12,6 +12,7 @@ from rich.text import Text
 
 from busi_tune import run_directory
 from busi_tune.config import Config
+from busi_tune.data.phases import format_duration
 from busi_tune.orchestration.standings import Standings, describe_settings, draw_sparkline
 from busi_tune.plan import Outcome, Training, read_outcome
 
@@ -154,10 +155,3 @@ def has_ended(training: Training) -> bool:
     """Whether the training has left its result or why it failed."""
     ends = (run_directory.RESULT, run_directory.FAILURE)
     return any((training.folder / name).exists() for name in ends)
-
-
-def format_duration(seconds: float) -> str:
-    """Format a time as minutes and seconds, with hours where there are any."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

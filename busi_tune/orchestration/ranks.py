@@ -1,27 +1,29 @@
 """How the workers of one training find each other, and what they are called."""
 
+import contextlib
 import os
 from typing import Any
 
 import psutil
 import ray
 from ray.train.torch import TorchConfig
-from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
-from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 
 TRAINING = "BUSI_TUNE_TRAINING"
 """Names a worker's training in its environment."""
 
+# Ray Train has no setting for a worker's name, and may move what is used here: then it has none.
+# What starts workers imports this file, for RanksConfig.
+with contextlib.suppress(ImportError):
+    from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker
+    from ray.train.v2._internal.execution.worker_group.worker_group import WorkerGroup
 
-class TrainWorker(RayTrainWorker):
-    """A worker that Ray's dashboard shows with the name of its training."""
+    class TrainWorker(RayTrainWorker):
+        """A worker that Ray's dashboard shows with the name of its training."""
 
-    def __repr__(self) -> str:
-        return f"worker of {os.environ.get(TRAINING, 'a training')}"
+        def __repr__(self) -> str:
+            return f"worker of {os.environ.get(TRAINING, 'a training')}"
 
-
-# Ray Train has no setting for it. What starts workers imports this file, for RanksConfig.
-WorkerGroup._worker_cls = TrainWorker
+    WorkerGroup._worker_cls = TrainWorker
 
 
 class RanksConfig(TorchConfig):

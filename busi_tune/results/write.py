@@ -35,6 +35,7 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
     from busi_tune.data.splits import load_splits
     from busi_tune.results.figures.style import house_style
     from busi_tune.results.html.page import write_html
+    from busi_tune.results.pages.ensemble import write_ensemble
     from busi_tune.results.read import KfoldRun, read_run
 
     run = read_run(run_dir)
@@ -50,6 +51,8 @@ def write_results(run_dir: Path, images: "ImageSet | None") -> None:
         steps += _steps_from_images(run, images, next(iter(splits.values())))
     with house_style():
         _take(steps)
+        if images is not None and isinstance(run, KfoldRun) and not run.images.empty:
+            write_ensemble(run, images)  # says itself how far it is
     if isinstance(run, KfoldRun) and run.images.empty:
         return  # every image trained: there is no answer to put on a page
     write_html(run, images)
@@ -164,12 +167,11 @@ def _steps_from_images(
     run: "KfoldRun | SearchRun", images: "ImageSet", split: "Split"
 ) -> list[Step]:
     from busi_tune.results.figures import augmented, galleries, overlays
-    from busi_tune.results.pages import ensemble
     from busi_tune.results.read import KfoldRun
 
     steps: list[Step] = []
     if isinstance(run, KfoldRun) and not run.images.empty:
-        writers = overlays.write_overlays, galleries.write_galleries, ensemble.write_ensemble
+        writers = overlays.write_overlays, galleries.write_galleries
         steps += [partial(write, run, images) for write in writers]
     return [*steps, partial(augmented.write_augmented, run, images, split)]
 

@@ -16,7 +16,7 @@ from busi_tune import run_directory
 from busi_tune.config import Config, ModelConfig
 from busi_tune.flags import load_settings, name_files, typed_override
 from busi_tune.kfold_models import MODEL_SECTIONS, is_model_name
-from busi_tune.named_files import REPORT
+from busi_tune.named_files import REPORT, locate_weights
 from busi_tune.run_directory import set_aside, write_atomic
 from busi_tune.search_space import Dimension, image_sizes, image_ways, is_active
 from busi_tune.settings import dotted, flatten, from_dict, override
@@ -239,7 +239,7 @@ def _load_file(path: Path, setting: str) -> dict[str, Any]:
         raise ValueError(
             f"{setting}: there is no file {path}; name a YAML file or the word {REPORT}"
         )
-    return load_settings(path)
+    return locate_weights(load_settings(path))
 
 
 def _read_start(path: Path, config: Config, space: Sequence[Dimension]) -> dict[str, Any]:

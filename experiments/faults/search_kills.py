@@ -12,7 +12,8 @@ Counted is, per search: trainings that had a result before a kill and were run a
 were in their training's epochs.csv before a kill and were run again (told by the time they took;
 the one under way at the kill is not among them), trials that are missing or double, trials left
 RUNNING in study.db, and files (the tables of trials, refits, epochs and images, best.yaml,
-closed_test.json) with any difference but times. All should be 0. Writes a JSON line, and a table in
+closed_test.json) with any difference but times. All should be 0. Measured are the seconds that what
+a killed driver had started lived on, the most of all kills. Writes a JSON line, and a table in
 Markdown. Run it in the checkout.
 """
 
@@ -26,11 +27,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
+import psutil
 from optuna.trial import TrialState
 
 from busi_tune.results.pages.tables import Table, to_markdown
@@ -48,6 +51,9 @@ SETTINGS = [
 TABLES = ("trials.csv", "refits.csv", "epochs.csv", "images.csv")
 TEXTS = ("best.yaml", "closed_test.json")
 CLOCK = ["seconds", "images_per_second", "milliseconds_per_image"]
+LONGEST_LIFE = 300.0
+"""Seconds for which what a killed driver had started is watched."""
+_watchers = ThreadPoolExecutor()
 
 
 def start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -75,7 +81,7 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
     chance, log = random.Random(seed), folder / "log"
     settings, run_dir, whole = [*SETTINGS, f"--seed={seed}"], folder / "run", folder / "whole"
     seconds = run([*settings, f"--run_dir={whole}"], log)
-    kills: list[str] = []
+    kills, lives = list[str](), list[Future[float]]()
     again = Counter(Done({}, {}).count_again(Done({}, {})))
     while len(kills) < num_kills:
         before = Done.of(run_dir)
@@ -87,16 +93,30 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
                 raise RuntimeError(f"the search failed:\n{log.read_text()}")
             break
         except subprocess.TimeoutExpired:
-            driver.kill()
-            driver.wait()
+            lives.append(kill(driver))
         again.update(before.count_again(Done.of(run_dir)))
         kills.append(f"{moment:.1f} s: {len(results(run_dir))}")
     before = Done.of(run_dir)
     run([f"--resume={run_dir}"] if run_dir.exists() else [*settings, f"--run_dir={run_dir}"], log)
     again.update(before.count_again(Done.of(run_dir)))
+    longest = round(max((life.result() for life in lives), default=0.0), 1)
     return {"seed": seed, "seconds": round(seconds, 1), "kills": kills, **again} | (
-        compare(run_dir, whole)
+        {"seconds_alive_after_a_kill": longest} | compare(run_dir, whole)
     )
+
+
+def kill(driver: subprocess.Popen[bytes]) -> "Future[float]":
+    """SIGKILL a driver; the seconds until nothing of what it had started lives."""
+    started = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.wait()
+    began = time.monotonic()
+
+    def watch() -> float:
+        psutil.wait_procs(started, timeout=LONGEST_LIFE)
+        return time.monotonic() - began
+
+    return _watchers.submit(watch)
 
 
 def compare(run_dir: Path, whole: Path) -> dict[str, int]:
@@ -131,6 +151,7 @@ def to_page(searches: Sequence[dict[str, Any]]) -> str:
             "Trials lost or double": each["lost_or_double"],
             "Left RUNNING": each["running"],
             "Files that differ": each["differing_tables"],
+            "Last process gone after, s": each["seconds_alive_after_a_kill"],
         }
         for each in searches
     ]

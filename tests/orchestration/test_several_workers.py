@@ -20,6 +20,7 @@ from busi_tune.orchestration.searcher import PlanSearcher
 from busi_tune.orchestration.tuning import run_plan
 from busi_tune.plan import ListPlan, Training
 from tests.orchestration.conftest import Make, Notes, Splits, config_with, held, make_fit
+from tests.processes import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
@@ -38,8 +39,8 @@ def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
         return hear(self, trial_id, report)
 
     monkeypatch.setattr(PlanSearcher, "on_report", keep)
-    trainings = make_trainings(1, config_with(resources__num_workers=2))
-    trainings = [replace(each, name="pair") for each in trainings]
+    (one,) = make_trainings(1, config_with(resources__num_workers=2))
+    trainings = [replace(one, name="pair")]
 
     def body(config: Any, images: Any, split: Any, folder: Path, epoch: int) -> None:
         import torch.distributed as dist
@@ -54,13 +55,20 @@ def test_two_workers_are_ranks_of_one_training_and_the_dashboard_knows_both(
     assert places == [ray.util.get_node_ip_address()] * 3, "of both, and of what waits for them"
     folder = trainings[0].folder
     assert [(folder / f"rank{rank}").read_text() for rank in (0, 1)] == ["2", "2"]
-    runs = [
-        run for run in ask_dashboard("api/train/v2/runs/v1")["train_runs"] if "pair-" in run["name"]
-    ]
-    workers = [worker for run in runs for each in run["attempts"] for worker in each["workers"]]
-    assert [worker["world_rank"] for worker in workers] == [0, 1]
-    actors = ask_dashboard("logical/actors")["data"]["actors"].values()
-    assert [actor["reprName"] for actor in actors].count("worker of pair") == 2
+    assert_dashboard_knows_both("pair")
+
+
+def assert_dashboard_knows_both(name: str) -> None:
+    told = ask_dashboard("api/train/v2/runs/v1")["train_runs"]
+    attempts = [each for run in told if f"{name}-" in run["name"] for each in run["attempts"]]
+    ranks = [worker["world_rank"] for each in attempts for worker in each["workers"]]
+    assert ranks == [0, 1]
+
+    def has_names() -> bool:
+        actors = ask_dashboard("logical/actors")["data"]["actors"].values()
+        return [actor["reprName"] for actor in actors].count(f"worker of {name}") == 2
+
+    wait_until(has_names, "the names of both workers", every=1)
 
 
 def ask_dashboard(path: str) -> Any:

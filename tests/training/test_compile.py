@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.training.small_training import (
 
 pytestmark = pytest.mark.usefixtures("networks", "one_thread")
 
-COMPILER = shutil.which("g++") or shutil.which("clang++")
+COMPILER = shutil.which("g++") and Path(sysconfig.get_path("include"), "Python.h").exists()
 CONFIG = make_config(training__compile=True, training__epochs=2)
 
 
@@ -73,7 +74,9 @@ def test_a_compiled_training_has_the_same_result_and_plain_checkpoints(
 # The compiler looks at attributes of every module, also at those that warn of their end.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-@pytest.mark.skipif(not COMPILER, reason="no C++ compiler: apt install g++")
+@pytest.mark.skipif(
+    not COMPILER, reason="no C++ compiler, or no headers of Python: apt install g++ python3-dev"
+)
 def test_the_default_compiler_trains_to_nearly_the_same_weights(tmp_path: Path) -> None:
     assert learner.BACKEND == "inductor"
     # Without dropout, whose draws are the compiler's own; batches of one size are compiled once.
