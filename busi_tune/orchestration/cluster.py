@@ -125,8 +125,6 @@ def _start(settings: dict[str, Any]) -> Any:
         "include_dashboard": True,
         "dashboard_host": "127.0.0.1",
     }
-    # What this process leaves of it when it is killed ends itself after this, not after 60 s.
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "20")
     try:
         return ray.init(**local, **settings)
     except Exception as error:
