@@ -183,7 +183,7 @@ def test_a_search_is_watched_stopped_and_goes_on_as_the_readme_says(
 def test_a_submitted_cross_validation_ends_with_its_results(cluster: Cluster, images: str) -> None:
     settings = [*settings_for(cluster, images, "kfold"), WHOLE_NODES]
     # So that the first is at work for longer than the second node takes to start a process.
-    settings += ["--training.epochs=30"]
+    settings += ["--training.epochs=5"]
     words = ["busi_tune.kfold", *settings, "--kfold.num_folds=2", "--kfold.models={}"]
     assert "succeeded" in submit(cluster, "kfold", words)
     assert len(pd.read_csv(fetch(cluster, "kfold") / "folds.csv")) == 2
