@@ -23,7 +23,7 @@ def make_absolute(config: Config) -> None:
         config.storage = str(Path(config.storage).absolute())
     if Path(data.groups).is_file():
         data.groups = str(Path(data.groups).absolute())
-    search.start, search.baselines = (locate(f, Path()) for f in (search.start, search.baselines))
+    search.start, search.baselines = (_locate(f, Path()) for f in (search.start, search.baselines))
     model.encoder_weights = _locate_weights(model.encoder_weights)
     search.space = _locate_in_space(search.space)
     for settings in config.kfold.models.values():
@@ -40,11 +40,12 @@ def locate_known(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: the file's.
     """
     return {
-        name: locate(value, folder) if name in _KNOWN else value for name, value in settings.items()
+        name: _locate(value, folder) if name in _KNOWN else value
+        for name, value in settings.items()
     }
 
 
-def locate(words: Sequence[str], folder: Path) -> list[str]:
+def _locate(words: Sequence[str], folder: Path) -> list[str]:
     """Make a list of files absolute; the word report stays."""
     return [word if word == REPORT else str((folder / word).absolute()) for word in words]
 

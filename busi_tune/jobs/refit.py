@@ -8,7 +8,6 @@ the best of these means. It alone, beside the baselines, is scored on the closed
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from busi_tune import run_directory
 from busi_tune.command_line import ClusterError
 from busi_tune.config import Config
 from busi_tune.data.cache import ImageSet
-from busi_tune.data.parallel import Progress
+from busi_tune.data.parallel import Progress, in_phase
 from busi_tune.data.phases import Phases
 from busi_tune.data.seeds import derive_seed
 from busi_tune.data.splits import Split, redraw_validation
@@ -165,8 +164,8 @@ class Refits:
                 test = self.splits[training.split].test
                 images = images_at(training.config, self.images)
                 with Phases() as show:
-                    count = partial(show, f"closed test part, {training.name}")
-                    scored = _evaluate_best(training, images, test, count)
+                    progress = in_phase(show, f"closed test part, {training.name}")
+                    scored = _evaluate_best(training, images, test, progress)
                 write_atomic(path, scored.to_csv(index=False))
 
     def _opened_for(self, winner: Candidate) -> str:
@@ -234,7 +233,7 @@ def _load_best(training: Training, device: Any) -> dict[str, Any]:
 
 
 def _evaluate_best(
-    training: Training, images: ImageSet, indices: np.ndarray, progress: Progress
+    training: Training, images: ImageSet, indices: np.ndarray, progress: Progress | None
 ) -> pd.DataFrame:
     """Evaluate a training's best epoch at the operating point of its own validation part."""
     import torch

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 from lines import add_line
 
 from busi_tune import run_directory
@@ -25,7 +26,7 @@ from busi_tune.config import Config, DataConfig
 from busi_tune.data.cache import ImageSet, load_images
 from busi_tune.data.phantom import write_phantom
 from busi_tune.data.splits import make_folds, save_splits
-from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics
+from busi_tune.evaluation.counts import COUNTS, METRICS, compute_metrics, count_pixels
 from busi_tune.evaluation.levels import threshold_level, write_png
 from busi_tune.results.html.page import write_html
 from busi_tune.results.read import read_run
@@ -120,8 +121,8 @@ def predict(
     levels = np.clip(255 * soft, 0, 255).astype(np.uint8)
     write_png(folder / f"{images.names[index]}.png", levels)
     found = levels >= HALF
-    pairs = ((found, truth), (found, ~truth), (~found, truth), (~found, ~truth))
-    counts = [int((one & other).sum()) for one, other in pairs]
+    masks = (torch.from_numpy(mask)[None, None] for mask in (found, truth))
+    counts = count_pixels(*masks)[0].tolist()
     row = {"image": images.names[index], "label": images.labels[index]}
     return row | {
         "group": images.groups[index], "height": height, "width": width,

@@ -40,6 +40,7 @@ from busi_tune.results.pages.tables import Table, to_markdown
 from busi_tune.run_directory import write_atomic
 from experiments.benchmarks.lines import add_line
 from tests.faults.runs import Done, results
+from tests.processes import kill
 
 NUM_TRIALS = 12
 LATEST = 0.7
@@ -93,7 +94,7 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
                 raise RuntimeError(f"the search failed:\n{log.read_text()}")
             break
         except subprocess.TimeoutExpired:
-            lives.append(kill(driver))
+            lives.append(_watchers.submit(outlive, kill(driver)))
         again.update(before.count_again(Done.of(run_dir)))
         kills.append(f"{moment:.1f} s: {len(results(run_dir))}")
     before = Done.of(run_dir)
@@ -105,18 +106,11 @@ def break_search(seed: int, num_kills: int, folder: Path) -> dict[str, Any]:
     )
 
 
-def kill(driver: subprocess.Popen[bytes]) -> "Future[float]":
-    """SIGKILL a driver; the seconds until nothing of what it had started lives."""
-    started = psutil.Process(driver.pid).children(recursive=True)
-    driver.kill()
-    driver.wait()
+def outlive(started: list[psutil.Process]) -> float:
+    """Wait until nothing of what a killed driver had started lives; the seconds."""
     began = time.monotonic()
-
-    def watch() -> float:
-        psutil.wait_procs(started, timeout=LONGEST_LIFE)
-        return time.monotonic() - began
-
-    return _watchers.submit(watch)
+    psutil.wait_procs(started, timeout=LONGEST_LIFE)
+    return time.monotonic() - began
 
 
 def compare(run_dir: Path, whole: Path) -> dict[str, int]:
